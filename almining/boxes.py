@@ -1,0 +1,71 @@
+"""Arithmetic on boxes: `x1 y1 x2 y2` in absolute pixels, width = x2 - x1.
+
+Empty and degenerate boxes are defined: a box without area overlaps nothing and is contained in nothing, so no function
+here divides zero by zero. Formats other than xyxy live in `data.readers`, `data.writers` and `evaluate`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def area(boxes: Tensor) -> Tensor:
+    """Return the areas (n,) in square pixels of boxes (n, 4); 0 for a degenerate box, never negative.
+
+    >>> area(torch.tensor([[0.0, 0, 2, 3], [1, 1, 1, 5]])).tolist()
+    [6.0, 0.0]
+    """
+    return (boxes[:, 2] - boxes[:, 0]).clamp(min=0) * (boxes[:, 3] - boxes[:, 1]).clamp(min=0)
+
+
+def intersection(a: Tensor, b: Tensor) -> Tensor:
+    """Return the areas (n, m) shared by each box of `a` (n, 4) and each of `b` (m, 4)."""
+    top_left = torch.maximum(a[:, None, :2], b[None, :, :2])  # (n, m, 2)
+    bottom_right = torch.minimum(a[:, None, 2:], b[None, :, 2:])
+    return (bottom_right - top_left).clamp(min=0).prod(dim=2)
+
+
+def iou(a: Tensor, b: Tensor) -> Tensor:
+    """Return intersection over union (n, m) of boxes `a` (n, 4) and `b` (m, 4); 0 where either area is 0.
+
+    >>> iou(torch.tensor([[0.0, 0, 2, 2]]), torch.tensor([[0.0, 0, 2, 1], [5, 5, 5, 9]])).tolist()
+    [[0.5, 0.0]]
+    """
+    shared = intersection(a, b)
+    union = area(a)[:, None] + area(b)[None, :] - shared
+    return torch.where(shared > 0, shared / union.where(union > 0, torch.ones_like(union)), torch.zeros_like(shared))
+
+
+def containment(inner: Tensor, outer: Tensor) -> Tensor:
+    """Return the share (n, m) of each inner box (n, 4) that lies inside each outer box (m, 4).
+
+    |inner ∩ outer| / |inner|, and 0 where |inner| is 0.
+
+    >>> containment(torch.tensor([[0.0, 0, 2, 2]]), torch.tensor([[1.0, 0, 9, 9]])).tolist()
+    [[0.5]]
+    """
+    shared = intersection(inner, outer)
+    size = area(inner)[:, None].expand_as(shared)
+    return torch.where(shared > 0, shared / size.where(size > 0, torch.ones_like(size)), torch.zeros_like(shared))
+
+
+def clip(boxes: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return boxes (n, 4) cut to an image of `size` (height, width); a box outside it keeps no area.
+
+    >>> clip(torch.tensor([[-5.0, 2, 8, 20]]), (10, 6)).tolist()
+    [[0.0, 2.0, 6.0, 10.0]]
+    """
+    height, width = size
+    limit = boxes.new_tensor([width, height, width, height])
+    return boxes.clamp(min=0).minimum(limit)
+
+
+def flip(boxes: Tensor, width: float) -> Tensor:
+    """Return boxes (n, 4) mirrored left to right in an image of the given width.
+
+    >>> flip(torch.tensor([[1.0, 2, 3, 4]]), 10).tolist()
+    [[7.0, 2.0, 9.0, 4.0]]
+    """
+    x1, y1, x2, y2 = boxes.unbind(dim=1)
+    return torch.stack([width - x2, y1, width - x1, y2], dim=1)

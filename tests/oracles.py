@@ -1,0 +1,96 @@
+"""Slow, plain loops that say what the fast code must say. Small functions; append only."""
+
+import math
+
+
+def voc_ap(detections, truth, *, iou=0.5, method="all"):
+    """Average precision of one class, by the letter of the VOC protocol.
+
+    detections: (image, score, box) in order; truth: image -> list of (box, ignored).
+    """
+    boxes = sum(not ignored for rows in truth.values() for _, ignored in rows)
+    if not boxes:
+        return math.nan
+    taken, curve, tp, fp = set(), [], 0, 0
+    for image, _, box in sorted(detections, key=lambda row: -row[1]):
+        best, row = 0.0, None
+        for number, (other, _) in enumerate(truth.get(image, [])):
+            overlap = box_iou(box, other)
+            if overlap > best:
+                best, row = overlap, number
+        if row is not None and best >= iou:
+            if truth[image][row][1]:
+                continue
+            if (image, row) not in taken:
+                taken.add((image, row))
+                tp += 1
+                curve.append((tp, tp / (tp + fp)))
+                continue
+        fp += 1
+        curve.append((tp, tp / (tp + fp)))
+
+    def reached(numerator, denominator):
+        wanted = [p for n, p in curve if n * denominator >= numerator * boxes]
+        return max(wanted, default=0.0)
+
+    if method == "11":
+        return sum(reached(tenths, 10) for tenths in range(11)) / 11
+    return sum(reached(number, boxes) for number in range(1, boxes + 1)) / boxes
+
+
+def box_iou(a, b):
+    """IoU of two boxes (x1, y1, x2, y2)."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    shared = width * height
+    return shared / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared)
+
+
+def core_set_full(features, budget, labelled, weights, first):
+    """Greedy k-center over the full matrix of float64 distances (BiB Eq. 7, 10); `first` is the random first pick."""
+    x = features.double()
+    w = (
+        torch.ones(len(x), dtype=torch.float64)
+        if weights is None
+        else torch.as_tensor(weights).double()
+    )
+    centres, picks = list(dict.fromkeys(labelled)), []
+    if not centres:
+        centres, picks = [first], [first]
+    taken = set(centres)
+    while len(picks) < budget and len(taken) < len(x):
+        best, best_value = -1, -1.0
+        for i in range(len(x)):
+            if i in taken:
+                continue
+            value = min(float(w[i] ** 2 * (x[i] - x[j]).square().sum()) for j in centres)
+            if value > best_value * (1 + 1e-12):
+                best, best_value = i, value
+        picks.append(best)
+        centres.append(best)
+        taken.add(best)
+    return picks
+
+
+def entropy_loop(probs):
+    """Entropy of each row of a list of lists: over the row if all rows sum to 1, else binary over columns 1... ."""
+    softmax = all(abs(sum(row) - 1) <= 1e-3 for row in probs)
+    found = []
+    for row in probs:
+        total = 0.0
+        for p in row if softmax else row[1:]:
+            for q in (p,) if softmax else (p, 1 - p):
+                total -= q * math.log(q) if q > 0 else 0.0
+        found.append(total)
+    return found
+
+
+def iou_of_two(a, b):
+    """Intersection over union of two boxes given as lists; 0 when either has no area."""
+    width = min(a[2], b[2]) - max(a[0], b[0])
+    height = min(a[3], b[3]) - max(a[1], b[1])
+    shared = max(width, 0) * max(height, 0)
+    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared
+    return shared / union if shared > 0 else 0.0

@@ -1,0 +1,315 @@
+"""Faster R-CNN on torchvision's parts, run stage by stage: propose, assign, sample, pool, predict, decode.
+
+torchvision's own forward hides the stages and drops what active learning needs: class probabilities and features of every
+detection, given regions, and boxes that are neither positive nor negative. The parts (RPN, RoI heads, transform) stay
+torchvision's, so any of its Faster R-CNN models can be taken as it is, weights included.
+
+Source: Faster R-CNN (Ren et al., NeurIPS 2015); feature pyramid (Lin et al., CVPR 2017).
+Differs: anchors and proposals lying mostly (>= 50%) in an ignored box are never sampled as background.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection import FasterRCNN as TorchvisionFasterRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.image_list import ImageList
+from torchvision.models.detection.roi_heads import fastrcnn_loss
+from torchvision.models.detection.rpn import concat_box_prediction_layers
+from torchvision.ops import MultiScaleRoIAlign, batched_nms
+
+from almining.boxes import area, clip, containment
+from almining.detectors.backbones import make_backbone
+from almining.detectors.base import Detector, check_batch, device_of, mode, pool_levels
+from almining.records import Detections, Target
+from almining.rng import forked
+
+IGNORED = 0.5  # share of an anchor or proposal inside an ignored box above which it is no background
+
+
+class FasterRCNN(Detector):
+    """Faster R-CNN with `regions` and `embed`.
+
+    Args:
+        model: a torchvision Faster R-CNN with C + 1 outputs; it is used, not copied.
+        classes: the names of classes 1...C.
+
+    Raises:
+        ValueError: when the model's outputs do not match the classes.
+    """
+
+    def __init__(self, model: TorchvisionFasterRCNN, classes: Sequence[str]) -> None:
+        """Check that the model's outputs fit the classes."""
+        super().__init__(classes)
+        outputs = model.roi_heads.box_predictor.cls_score.out_features
+        if outputs != len(self.classes) + 1:
+            raise ValueError(
+                f"the model has {outputs} outputs, but {len(self.classes)} classes and background need "
+                f"{len(self.classes) + 1}; make it with num_classes={len(self.classes) + 1}"
+            )
+        self.model = model
+
+    def losses(
+        self, images: Sequence[Tensor], targets: Sequence[Target], *, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Return the four losses `rpn_cls`, `rpn_reg`, `cls` and `reg`.
+
+        Boxes without area match nothing and are left out. torchvision's two samplers draw from torch's global generator:
+        `train.fit` seeds it around every step.
+        """
+        check_batch(images, targets)
+        with mode(self, True):
+            batch, pyramid, known, ignored = self._prepare(images, targets)
+            anchors, scores, deltas, proposals = self._propose(batch, pyramid)
+            rpn_cls, rpn_reg = self._rpn_losses(anchors, scores, deltas, known, ignored)
+            rois, labels, regression = self._sample(proposals, known, ignored)
+            logits, boxes, _ = self._heads(pyramid, rois, batch.image_sizes)
+            if len(logits):
+                cls, reg = fastrcnn_loss(logits, boxes, labels, regression)
+            else:  # every proposal lies in an ignored box
+                cls, reg = logits.sum(), boxes.sum()
+        return {"rpn_cls": rpn_cls, "rpn_reg": rpn_reg, "cls": cls, "reg": reg}
+
+    @torch.no_grad()
+    def detect(self, images: Sequence[Tensor]) -> list[Detections]:
+        """Return detections with `probs` (n, C + 1) and `features` (n, d), best first.
+
+        Both belong to the proposal a box was regressed from, so several detections may share a row.
+        """
+        check_batch(images)
+        if not images:
+            return []
+        with mode(self, False):
+            batch, pyramid, _, _ = self._prepare(images, None)
+            *_, proposals = self._propose(batch, pyramid)
+            logits, deltas, features = self._heads(pyramid, proposals, batch.image_sizes)
+            return self._decode(images, batch, proposals, logits, deltas, features)
+
+    @torch.no_grad()
+    def regions(self, images: Sequence[Tensor], boxes: Sequence[Tensor]) -> list[Detections]:
+        """Return, for given boxes (n, 4) of each image, their class probabilities and features, in the given order.
+
+        The boxes stay as they are; the label is the most probable foreground class and the score its probability.
+        """
+        check_batch(images)
+        if len(boxes) != len(images):
+            raise ValueError(f"{len(images)} images but boxes for {len(boxes)}; give one (n, 4) tensor for each image")
+        if not images:
+            return []
+        with mode(self, False):
+            batch, pyramid, _, _ = self._prepare(images, None)
+            scaled = [
+                given.to(image.device) * _scale(image, size)
+                for given, image, size in zip(boxes, images, batch.image_sizes, strict=True)
+            ]
+            logits, _, features = self._heads(pyramid, scaled, batch.image_sizes)
+        counts = [len(given) for given in boxes]
+        probs = logits.softmax(dim=1)
+        found = []
+        for given, p, f in zip(boxes, probs.split(counts), features.split(counts), strict=True):
+            scores, labels = p[:, 1:].max(dim=1)
+            found.append(Detections(given.to(p.device), labels + 1, scores, probs=p, features=f))
+        return found
+
+    @torch.no_grad()
+    def embed(self, images: Sequence[Tensor]) -> Tensor:
+        """Return one vector per image: the mean of each pyramid level, joined, (b, levels x channels).
+
+        Differs: BiB's appendix does not say which layer gives an image's features.
+        """
+        check_batch(images)
+        with mode(self, False):
+            batch, pyramid, _, _ = self._prepare(images, None)
+        return pool_levels(pyramid.values(), batch.image_sizes, batch.tensors.shape[2:])
+
+    def _prepare(
+        self, images: Sequence[Tensor], targets: Sequence[Target] | None
+    ) -> tuple[ImageList, dict[str, Tensor], list[dict[str, Tensor]], list[Tensor]]:
+        device = device_of(self)
+        dicts = None if targets is None else [_as_dict(target, device) for target in targets]
+        batch, dicts = self.model.transform([image.to(device) for image in images], dicts)
+        pyramid = self.model.backbone(batch.tensors)
+        known, ignored = [], []
+        for target in dicts or []:
+            solid = ~target["ignore"] & (area(target["boxes"]) > 0)
+            known.append({"boxes": target["boxes"][solid], "labels": target["labels"][solid]})
+            ignored.append(target["boxes"][target["ignore"]])
+        return batch, pyramid, known, ignored
+
+    def _propose(
+        self, batch: ImageList, pyramid: dict[str, Tensor]
+    ) -> tuple[list[Tensor], Tensor, Tensor, list[Tensor]]:
+        rpn = self.model.rpn
+        levels = list(pyramid.values())
+        by_level, deltas_by_level = rpn.head(levels)
+        anchors = rpn.anchor_generator(batch, levels)
+        counts = [scores[0].numel() for scores in by_level]
+        scores, deltas = concat_box_prediction_layers(by_level, deltas_by_level)
+        boxes = rpn.box_coder.decode(deltas.detach(), anchors).view(len(anchors), -1, 4)
+        proposals, _ = rpn.filter_proposals(boxes, scores, batch.image_sizes, counts)
+        return anchors, scores, deltas, proposals
+
+    def _rpn_losses(
+        self,
+        anchors: list[Tensor],
+        scores: Tensor,
+        deltas: Tensor,
+        known: list[dict[str, Tensor]],
+        ignored: list[Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        rpn = self.model.rpn
+        labels, matched = rpn.assign_targets_to_anchors(anchors, known)
+        for label, anchor, ignore in zip(labels, anchors, ignored, strict=True):
+            _leave_out(label, anchor, ignore)
+        if all(bool((label < 0).all()) for label in labels):  # every anchor lies in an ignored box
+            return scores.sum() * 0, deltas.sum() * 0
+        cls, reg = rpn.compute_loss(scores, deltas, labels, rpn.box_coder.encode(matched, anchors))
+        return cls, reg
+
+    def _sample(
+        self, proposals: list[Tensor], known: list[dict[str, Tensor]], ignored: list[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor], tuple[Tensor, ...]]:
+        heads = self.model.roi_heads
+        truth = [target["boxes"] for target in known]
+        proposals = heads.add_gt_proposals(proposals, truth)
+        matches, labels = heads.assign_targets_to_proposals(proposals, truth, [target["labels"] for target in known])
+        for label, proposal, ignore in zip(labels, proposals, ignored, strict=True):
+            _leave_out(label, proposal, ignore)
+        kept = heads.subsample(labels)
+        rois = [proposal[keep] for proposal, keep in zip(proposals, kept, strict=True)]
+        matched = [
+            boxes[match[keep]] if len(boxes) else boxes.new_zeros(len(keep), 4)
+            for boxes, match, keep in zip(truth, matches, kept, strict=True)
+        ]
+        labels = [label[keep] for label, keep in zip(labels, kept, strict=True)]
+        return rois, labels, heads.box_coder.encode(matched, rois)
+
+    def _heads(
+        self, pyramid: dict[str, Tensor], rois: list[Tensor], sizes: list[tuple[int, int]]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        heads = self.model.roi_heads
+        features = heads.box_head(heads.box_roi_pool(pyramid, rois, sizes))
+        logits, deltas = heads.box_predictor(features)
+        return logits, deltas, features
+
+    def _decode(
+        self,
+        images: Sequence[Tensor],
+        batch: ImageList,
+        proposals: list[Tensor],
+        logits: Tensor,
+        deltas: Tensor,
+        features: Tensor,
+    ) -> list[Detections]:
+        heads = self.model.roi_heads
+        counts = [len(boxes) for boxes in proposals]
+        probs = logits.softmax(dim=1).split(counts)
+        boxes = heads.box_coder.decode(deltas, proposals).split(counts)  # (r, C + 1, 4) each
+        found = []
+        for image, size, p, b, f in zip(
+            images, batch.image_sizes, probs, boxes, features.split(counts), strict=True
+        ):
+            rows, columns = (p[:, 1:] > heads.score_thresh).nonzero(as_tuple=True)
+            candidates = clip(b[rows, columns + 1], size)
+            wide = (candidates[:, 2:] - candidates[:, :2] > 1e-2).all(dim=1)
+            rows, labels, candidates = rows[wide], columns[wide] + 1, candidates[wide]
+            scores = p[rows, labels]
+            kept = batched_nms(candidates, scores, labels, heads.nms_thresh)[: heads.detections_per_img]
+            original = clip(candidates[kept] / _scale(image, size).to(p.device), tuple(image.shape[1:]))
+            found.append(
+                Detections(original, labels[kept], scores[kept], probs=p[rows[kept]], features=f[rows[kept]])
+            )
+        return found
+
+
+def _as_dict(target: Target, device: torch.device) -> dict[str, Tensor]:
+    return {name: getattr(target, name).to(device) for name in ("boxes", "labels", "ignore")}
+
+
+def _scale(image: Tensor, size: tuple[int, int]) -> Tensor:
+    x, y = size[1] / image.shape[2], size[0] / image.shape[1]
+    return torch.tensor([x, y, x, y], device=image.device)
+
+
+def _leave_out(labels: Tensor, boxes: Tensor, ignored: Tensor) -> None:
+    if len(ignored) and len(boxes):
+        inside = containment(boxes, ignored).amax(dim=1) >= IGNORED
+        labels[inside & (labels == 0)] = -1  # torchvision's samplers pass over -1
+
+
+def faster_rcnn(
+    classes: Sequence[str],
+    *,
+    backbone: str = "tiny",
+    min_size: int = 128,
+    max_size: int = 1333,
+    seed: int = 0,
+    **options: Any,
+) -> FasterRCNN:
+    """Return an untrained Faster R-CNN.
+
+    Args:
+        classes: the names of classes 1...C.
+        backbone: `"tiny"`, or one of torchvision's ResNets with a feature pyramid.
+        min_size: the shorter side an image is resized to, in pixels.
+        max_size: the longest a side may become.
+        seed: of the initial weights.
+        options: passed on to torchvision's `FasterRCNN`, over what is set here.
+
+    >>> detector = faster_rcnn(["cat", "dog"])
+    >>> [len(detector.detect([torch.zeros(3, 96, 128)])), detector.classes]
+    [1, ('cat', 'dog')]
+    """
+    from almining.rng import forked
+
+    with forked(seed, torch.device("cpu")):
+        base = make_backbone(backbone)
+        settings: dict[str, Any] = {"min_size": min_size, "max_size": max_size}
+        if backbone == "tiny":
+            settings |= _tiny_settings(base, len(classes) + 1)
+        else:
+            settings |= {"num_classes": len(classes) + 1}
+        return FasterRCNN(TorchvisionFasterRCNN(base, **(settings | options)), classes)
+
+
+def _tiny_settings(backbone: nn.Module, outputs: int, *, width: int = 256, pool: int = 5) -> dict[str, Any]:
+    """Return what suits objects of 12 to 130 pixels and a CPU."""
+    channels = int(backbone.out_channels)  # type: ignore[arg-type]
+    return {
+        "rpn_anchor_generator": AnchorGenerator(((16,), (32,), (64,), (112,)), ((0.5, 1.0, 2.0),) * 4),
+        "rpn_pre_nms_top_n_train": 400,
+        "rpn_pre_nms_top_n_test": 300,
+        "rpn_post_nms_top_n_train": 200,
+        "rpn_post_nms_top_n_test": 100,
+        "rpn_batch_size_per_image": 64,
+        "box_roi_pool": MultiScaleRoIAlign(
+            ["0", "1", "2"], pool, sampling_ratio=1, canonical_scale=64, canonical_level=3
+        ),
+        "box_head": TwoMLPHead(channels * pool**2, width),
+        "box_predictor": FastRCNNPredictor(width, outputs),
+        "box_batch_size_per_image": 64,
+        "image_mean": [0.5] * 3,
+        "image_std": [0.25] * 3,
+    }
+
+
+def reuse(detector: FasterRCNN, trained: FasterRCNN) -> FasterRCNN:
+    """Copy the backbone and, where shapes agree, the RPN and box head of `trained` into `detector`; return it.
+
+    The class predictor stays as it is: classes differ.
+    """
+    state = detector.model.state_dict()
+    taken = {
+        name: value
+        for name, value in trained.model.state_dict().items()
+        if name in state and state[name].shape == value.shape and "box_predictor" not in name
+    }
+    detector.model.load_state_dict(state | taken)
+    return detector
+
+

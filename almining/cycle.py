@@ -1,0 +1,284 @@
+"""The active-learning cycle: ask, merge, mine, train, measure. It calls a recipe's slots and never names a paper."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol
+
+import torch
+
+from almining import evaluate
+from almining.data.pool import Pool
+from almining.detectors.base import offers
+from almining.label import Oracle, merge
+from almining.predict import detect
+from almining.records import Answer, Detections, Request, Target
+from almining.rng import derive, generator
+from almining.train import Step, TrainConfig, fit
+
+Unit = Literal["images", "boxes", "seconds"]
+Metrics = Callable[[Mapping[str, Detections], Pool], dict[str, float]]
+
+
+class Query(Protocol):
+    """Choose what to ask."""
+
+    def __call__(self, detector: Any, pool: Pool, budget: int, *, generator: torch.Generator) -> list[Request]:
+        """Return at most `budget` requests, the most wanted first, with evidence."""
+        ...
+
+
+class Mine(Protocol):
+    """Label without a person, between trainings."""
+
+    def __call__(self, detector: Any, pool: Pool, *, generator: torch.Generator) -> dict[str, Target]:
+        """Return new targets by image id; mined boxes have origin "mined..."."""
+        ...
+
+
+def everything(pool: Pool) -> list[str]:
+    """Return every image: a recipe that `trains_on` all of them."""
+    return list(pool.ids)
+
+
+def labelled(pool: Pool) -> list[str]:
+    """Return the images of which every box is known."""
+    return [image_id for image_id in pool.ids if pool.target(image_id).complete]
+
+
+def boxed(pool: Pool) -> list[str]:
+    """Return the images that have boxes or are complete: seeds and mined ones."""
+    return [image_id for image_id in pool.ids if pool.target(image_id).state in ("complete", "sparse")]
+
+
+def acquired(pool: Pool) -> list[str]:
+    """Return the images that were labelled since the start, and only those."""
+    return [image_id for image_id in labelled(pool) if pool.since(image_id) > 0]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Recipe:
+    """What a paper fills in.
+
+    Args:
+        name: how curves call it.
+        config: the paper's config.
+        train: the schedule, or a function of the pool where it depends on what is labelled.
+        needs: methods the detector must have beside `losses` and `detect` (`"regions"`, `"dense"`, `"embed"`), and fields
+            its detections must fill (`"probs"`, `"features"`).
+        restart: train from the detector the run began with (`"start"`) or from the latest (`"continue"`).
+        trains_on: the ids to train on, a function of the pool.
+        query: chooses what a person is asked, or None.
+        mine: labels between trainings, or None.
+        step: the loss of one batch; the detector's own by default.
+    """
+
+    name: str
+    config: Any
+    train: TrainConfig | Callable[[Pool], TrainConfig] = field(kw_only=True)
+    needs: tuple[str, ...] = field(kw_only=True)
+    restart: Literal["start", "continue"] = field(kw_only=True)
+    trains_on: Callable[[Pool], Sequence[str]] = field(kw_only=True)
+    query: Query | None = field(default=None, kw_only=True)
+    mine: Mine | None = field(default=None, kw_only=True)
+    step: Step | None = field(default=None, kw_only=True)
+
+    def __repr__(self) -> str:
+        """Show the name only."""
+        return f"Recipe({self.name})"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One cycle.
+
+    Args:
+        cycle: 0 is the start.
+        picked: ids of the images that were answered in it.
+        images: images complete so far.
+        boxes: boxes a person drew or confirmed so far.
+        seconds: what the answers cost so far.
+        metrics: by name, on the test pool.
+    """
+
+    cycle: int
+    picked: tuple[str, ...]
+    images: int
+    boxes: int
+    seconds: float
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class History:
+    """What came of a run.
+
+    Args:
+        name: the recipe's.
+        rows: one per cycle, the start first.
+        detector: the latest.
+        pool: what is known now.
+        pending: requests that no one has answered yet; empty when the run is through.
+    """
+
+    name: str
+    rows: tuple[Row, ...]
+    detector: Any
+    pool: Pool
+    pending: tuple[Request, ...] = ()
+
+    def __repr__(self) -> str:
+        """Say in one line how far it came."""
+        last = self.rows[-1]
+        metrics = ", ".join(f"{name} {value:.3f}" for name, value in last.metrics.items() if "/" not in name)
+        waiting = f", {len(self.pending)} pending" if self.pending else ""
+        return f"History({self.name}: cycle {last.cycle}, {last.images} images{', ' + metrics if metrics else ''}{waiting})"
+
+    def to_json(self) -> str:
+        """Return name, rows and the ids of pending requests as JSON; detector and pool are not in it."""
+        rows = [{name: getattr(row, name) for name in Row.__dataclass_fields__} for row in self.rows]
+        return json.dumps({"name": self.name, "rows": rows, "pending": [request.id for request in self.pending]})
+
+
+def run(
+    recipe: Recipe,
+    detector: Any,
+    pool: Pool,
+    *,
+    oracle: Oracle,
+    budget: int | float,
+    cycles: int,
+    seed: int,
+    unit: Unit = "images",
+    test: Pool | None = None,
+    metrics: Metrics = evaluate.voc,
+    progress: bool = True,
+) -> History:
+    """Run cycles of a recipe; the detector and the pool given are not changed.
+
+    Args:
+        recipe: what to ask, mine and minimise.
+        detector: the start, M⁰.
+        pool: what is known at the start.
+        oracle: answers the requests; while it leaves some unanswered the run returns with `History.pending`.
+        budget: per cycle, in `unit`. In boxes or seconds the requests are asked in order until it is spent: the answer
+            that crosses it still counts.
+        cycles: how many at most; fewer when nothing is left to ask.
+        seed: of everything random.
+        unit: `"images"`, `"boxes"` or `"seconds"`.
+        test: complete images to measure on after every cycle.
+        metrics: `metrics(detections, test)`; VOC AP50 by default.
+        progress: whether to show progress bars.
+
+    Raises:
+        ValueError: before any training, when detector, pool and recipe do not fit together.
+    """
+    _check(recipe, detector, pool, test, budget, cycles, unit)
+    start = copy.deepcopy(detector)
+    current = copy.deepcopy(detector)
+    rows = [_row(0, (), pool, 0.0, _measure(current, test, metrics, progress))]
+    for cycle in range(1, cycles + 1):
+        asked, answers, pending = _ask(recipe, current, pool, oracle, budget, unit, seed, cycle)
+        if recipe.query is not None and not asked and not pending:
+            break
+        pool = _learn(pool, asked, answers, cycle)
+        if pending:
+            return History(recipe.name, tuple(rows), current, pool, pending)
+        if recipe.mine is not None:
+            pool = pool.updated(recipe.mine(current, pool, generator=generator(seed, "mine", cycle)), cycle=cycle)
+        current = copy.deepcopy(start) if recipe.restart == "start" else current
+        schedule = recipe.train if isinstance(recipe.train, TrainConfig) else recipe.train(pool)
+        title = f"{recipe.name} {cycle}/{cycles}: train" if progress else False
+        chosen = recipe.trains_on(pool)
+        fit(current, pool, schedule, ids=chosen, step=recipe.step, seed=derive(seed, "train", cycle), progress=title)
+        picked = tuple(dict.fromkeys(request.image_id for request in asked))
+        seconds = rows[-1].seconds + sum(answer.seconds for answer in answers)
+        rows.append(_row(cycle, picked, pool, seconds, _measure(current, test, metrics, progress)))
+    return History(recipe.name, tuple(rows), current, pool)
+
+
+def _ask(
+    recipe: Recipe, detector: Any, pool: Pool, oracle: Oracle, budget: float, unit: Unit, seed: int, cycle: int
+) -> tuple[list[Request], list[Answer], tuple[Request, ...]]:
+    """Return the requests answered, their answers, and the requests still waiting while the budget is not spent."""
+    if recipe.query is None:
+        return [], [], ()
+    most = int(budget) if unit == "images" else len(pool)
+    found = recipe.query(detector, pool, most, generator=generator(seed, "query", cycle))
+    waiting = {f"{cycle:03d}/{request.id}": request for request in found}
+    if len(waiting) != len(found):
+        raise ValueError(f"{recipe.name} made {len(found)} requests with {len(waiting)} different ids; make ids unique")
+    waiting = {key: replace(request, id=key) for key, request in waiting.items()}
+    asked, answers, spent = [], [], 0.0
+    for answer in oracle.ask(list(waiting.values()), pool):
+        if answer.request_id not in waiting:
+            raise ValueError(f"the oracle answered {answer.request_id!r}, which is not waiting in cycle {cycle}")
+        asked.append(waiting.pop(answer.request_id))
+        answers.append(answer)
+        spent += _price(answer, unit)
+        if unit != "images" and spent >= budget:
+            return asked, answers, ()
+    return asked, answers, tuple(waiting.values())
+
+
+def _price(answer: Answer, unit: Unit) -> float:
+    if unit == "seconds":
+        return answer.seconds
+    if unit == "boxes":
+        return float(len(answer.target)) if answer.target is not None else float(answer.verdict == "accept")
+    return 1.0
+
+
+def _learn(pool: Pool, asked: Sequence[Request], answers: Sequence[Answer], cycle: int) -> Pool:
+    known: dict[str, Target] = {}
+    for request, answer in zip(asked, answers, strict=False):
+        if answer.verdict != "skip":
+            before = known.get(request.image_id, pool.target(request.image_id))
+            known[request.image_id] = merge(before, request, answer)
+    return pool.updated(known, cycle=cycle)
+
+
+def _measure(detector: Any, test: Pool | None, metrics: Metrics, progress: bool) -> dict[str, float]:
+    if test is None:
+        return {}
+    found = {image_id: one.to("cpu") for image_id, one in detect(detector, test, progress="test" if progress else False)}
+    return metrics(found, test)
+
+
+def _row(cycle: int, picked: tuple[str, ...], pool: Pool, seconds: float, metrics: dict[str, float]) -> Row:
+    targets = [pool.target(image_id) for image_id in pool.ids]
+    drawn = sum(sum(origin == "human" for origin in target.origin) for target in targets)
+    return Row(cycle, picked, sum(target.complete for target in targets), drawn, seconds, metrics)
+
+
+def _check(
+    recipe: Recipe, detector: Any, pool: Pool, test: Pool | None, budget: float, cycles: int, unit: str
+) -> None:
+    if unit not in ("images", "boxes", "seconds"):
+        raise ValueError(f"unit = {unit!r}: use images, boxes or seconds")
+    if not budget > 0 or (unit == "images" and int(budget) != budget):
+        raise ValueError(f"budget = {budget!r} {unit} per cycle: a number above 0 is needed, whole for images")
+    if cycles < 0:
+        raise ValueError(f"cycles = {cycles}: 0 or more are needed")
+    name = type(detector).__name__
+    for method in ("losses", "detect", *(need for need in recipe.needs if need not in ("probs", "features"))):
+        if not offers(detector, method):
+            raise ValueError(
+                f"{recipe.name} needs a detector with {method}(...), and {name} has none; "
+                "take another detector or add the method (see almining.detectors.base)"
+            )
+    for other, classes in (("the detector", detector.classes), ("the test pool", pool.classes if test is None else test.classes)):
+        if tuple(classes) != pool.classes:
+            raise ValueError(f"{other} knows classes {tuple(classes)}, the pool {pool.classes}; they must be the same, in order")
+    incomplete = [image_id for image_id in (test.ids if test is not None else ()) if not test.target(image_id).complete]  # type: ignore[union-attr]
+    if incomplete:
+        raise ValueError(f"test image {incomplete[0]!r} is not complete ({len(incomplete)} in all); nothing can be measured on it")
+    fields = [need for need in recipe.needs if need in ("probs", "features")]
+    if fields and len(pool):
+        ((_, found),) = detect(detector, pool, pool.ids[:1], progress=False)
+        for need in fields:
+            if getattr(found, need) is None:
+                raise ValueError(f"{recipe.name} needs detections with {need}, and {name}.detect gives none; use a detector that does")

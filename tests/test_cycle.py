@@ -1,0 +1,218 @@
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from almining.cycle import Recipe, acquired, boxed, everything, labelled, run
+from almining.data import regimes
+from almining.data.pool import Pool
+from almining.label import Simulated
+from almining.papers import baselines
+from almining.records import Answer, Request, Target
+from almining.train import TrainConfig, plain_step
+from tests.fakes import FlatDetector, boxes, flat_pool, labels, target
+
+TRAIN = TrainConfig(steps=5, batch=4, lr=0.2)
+HIDDEN = flat_pool(20)
+TEST = flat_pool(8, prefix="test")
+START = regimes.unlabelled(HIDDEN, keep=4, seed=0, tags=True)
+
+
+def first(detector, pool: Pool, budget: int, *, generator: torch.Generator) -> list[Request]:
+    waiting = [image_id for image_id in pool.ids if not pool.target(image_id).complete]
+    return [Request(f"complete:{image_id}", image_id, "complete") for image_id in waiting[:budget]]
+
+
+def recipe(**changes) -> Recipe:
+    base = Recipe("first", None, train=TRAIN, needs=(), restart="start", trains_on=labelled, query=first)
+    return replace(base, **changes)
+
+
+def go(chosen: Recipe | None = None, pool: Pool = START, **changes):
+    ask = {"oracle": Simulated(HIDDEN), "budget": 3, "cycles": 2, "seed": 0, "test": TEST, "progress": False}
+    return run(chosen or recipe(), changes.pop("detector", FlatDetector()), pool, **(ask | changes))
+
+
+def weights(detector: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([value.flatten() for value in detector.state_dict().values()])
+
+
+def test_a_run_counts_what_it_spent() -> None:
+    history = go()
+    assert [row.cycle for row in history.rows] == [0, 1, 2]
+    assert [row.images for row in history.rows] == [4, 7, 10]
+    assert [row.boxes for row in history.rows] == [4, 7, 10]
+    assert [len(row.picked) for row in history.rows] == [0, 3, 3]
+    assert history.rows[1].seconds > 0 and history.rows[2].seconds == pytest.approx(2 * history.rows[1].seconds)
+    assert all("AP50" in row.metrics for row in history.rows)
+    assert history.pending == () and history.pool.cycle == 2
+    assert history.pool.since(history.rows[2].picked[0]) == 2
+
+
+def test_the_callers_detector_and_pool_are_not_changed() -> None:
+    detector = FlatDetector()
+    before = weights(detector).clone()
+    go(detector=detector)
+    assert torch.equal(weights(detector), before) and START.cycle == 0
+
+
+def test_same_seed_same_picks_and_weights() -> None:
+    one, two, other = (go(baselines.u_random(), seed=seed) for seed in (5, 5, 6))
+    assert [row.picked for row in one.rows] == [row.picked for row in two.rows]
+    assert torch.equal(weights(one.detector), weights(two.detector))
+    assert [row.picked for row in one.rows] != [row.picked for row in other.rows]
+
+
+def test_restart_decides_where_training_begins() -> None:
+    still = TrainConfig(steps=0)
+    start = FlatDetector()
+    torch.nn.init.constant_(start.linear.bias, 3.0)
+    seen: list[torch.Tensor] = []
+
+    def step(detector, batch, *, generator):
+        if batch.step == 0:
+            seen.append(weights(detector).clone())
+        return plain_step(detector, batch, generator=generator)
+
+    assert torch.equal(weights(go(recipe(train=still), detector=start).detector), weights(start))
+    go(recipe(step=step), detector=start)
+    assert torch.equal(seen[0], seen[1])  # M⁰ both times
+    seen.clear()
+    go(recipe(step=step, restart="continue"), detector=start)
+    assert not torch.equal(seen[0], seen[1])
+
+
+@pytest.mark.parametrize(
+    ("trains_on", "expected"), [(everything, 20), (labelled, 7), (acquired, 3), (boxed, 7)]
+)
+def test_trains_on(trains_on, expected: int) -> None:
+    assert len(trains_on(go(cycles=1).pool)) == expected
+
+
+def test_schedule_may_depend_on_what_is_labelled() -> None:
+    asked: list[int] = []
+
+    def schedule(pool: Pool) -> TrainConfig:
+        asked.append(len(labelled(pool)))
+        return TRAIN
+
+    go(recipe(train=schedule))
+    assert asked == [7, 10]
+
+
+def test_mined_targets_are_trained_on_and_told_apart() -> None:
+    def mine(detector, pool: Pool, *, generator):
+        image_id = next(image_id for image_id in pool.ids if pool.target(image_id).state == "tagged")
+        found = Target(
+            boxes((0, 0, 5, 5)), labels(1), origin=("mined:test:1",), scores=torch.tensor([0.99]), complete=False
+        )
+        return {image_id: found}
+
+    history = go(recipe(query=None, mine=mine, trains_on=boxed), cycles=1)
+    assert history.rows[1].picked == () and history.rows[1].images == 4
+    assert history.rows[1].boxes == 4  # a person drew none of the mined ones
+    assert len(boxed(history.pool)) == 5
+
+
+def test_an_oracle_that_has_not_answered_leaves_requests_pending() -> None:
+    class Slow:
+        def ask(self, requests, pool):
+            yield Answer(requests[1].id, target=HIDDEN.target(requests[1].image_id), by="me", seconds=1.0)
+
+    history = go(oracle=Slow())
+    assert len(history.rows) == 1 and len(history.pending) == 2
+    assert history.pool.target(START.ids[0]).complete or len(labelled(history.pool)) == 5
+    assert json.loads(history.to_json())["pending"] == [request.id for request in history.pending]
+    assert "2 pending" in repr(history)
+
+
+@pytest.mark.parametrize("unit", ["boxes", "seconds"])
+def test_budget_in_boxes_and_seconds(unit: str) -> None:
+    class Priced:
+        def ask(self, requests, pool):
+            for request in requests:
+                two = target((0, 0, 4, 4), (4, 4, 9, 9))
+                yield Answer(request.id, target=two, by="me", seconds=2.0)
+
+    history = go(oracle=Priced(), unit=unit, budget=5, cycles=1)
+    assert len(history.rows[1].picked) == 3  # 2 + 2 < 5 <= 2 + 2 + 2: the answer that crosses still counts
+    assert history.pending == ()
+
+
+def test_budget_above_the_pool_takes_all_and_then_stops() -> None:
+    history = go(budget=100, cycles=3)
+    assert [row.images for row in history.rows] == [4, 20]
+
+
+def test_skipped_requests_cost_time_and_change_nothing() -> None:
+    class Tired:
+        def ask(self, requests, pool):
+            for request in requests:
+                yield Answer(request.id, verdict="skip", by="me", seconds=3.0)
+
+    history = go(oracle=Tired(), cycles=1)
+    assert history.rows[1].images == 4 and history.rows[1].seconds == 9
+
+
+def test_an_empty_pool_one_class_and_no_test() -> None:
+    empty = flat_pool(0)
+    assert len(go(pool=empty, oracle=Simulated(empty)).rows) == 1
+    one = flat_pool(6, classes=("only",))
+    history = go(
+        pool=regimes.unlabelled(one, keep=2, seed=0),
+        detector=FlatDetector(("only",)),
+        oracle=Simulated(one),
+        test=None,
+        cycles=1,
+    )
+    assert history.rows[1].metrics == {} and history.rows[1].images == 5
+
+
+def test_requests_of_every_kind_are_merged() -> None:
+    def query(detector, pool, budget, *, generator):
+        tagged = next(image_id for image_id in pool.ids if pool.target(image_id).state == "tagged")
+        box = torch.tensor([2.0, 2, 10, 12])
+        label = next(iter(pool.target(tagged).tags))
+        return [
+            Request("v", tagged, "verify", box=box, label=label),
+            Request("r", tagged, "region", box=torch.tensor([15.0, 8, 20, 14])),
+        ]
+
+    history = go(recipe(query=query, trains_on=boxed), cycles=1)
+    changed = history.pool.target(history.rows[1].picked[0])
+    assert changed.state == "sparse" and len(changed) == 1 and len(changed.negatives) == 1
+
+
+class NoProbs(FlatDetector):
+    def detect(self, images):
+        return [replace(found, probs=None) for found in super().detect(images)]
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda: go(budget=0), "budget = 0"),
+        (lambda: go(budget=2.5), "budget = 2.5.*whole for images"),
+        (lambda: go(cycles=-1), "cycles = -1"),
+        (lambda: go(unit="euros"), "unit = 'euros'"),
+        (lambda: go(recipe(needs=("regions",))), r"first needs a detector with regions\(\.\.\.\), and FlatDetector"),
+        (lambda: go(baselines.entropy_max(), detector=NoProbs()), "entropy_max needs detections with probs, and NoProbs"),
+        (lambda: go(detector=FlatDetector(("light", "dark"))), "the detector knows classes .'light', 'dark'."),
+        (lambda: go(test=flat_pool(2, classes=("x", "y"))), "the test pool knows classes"),
+        (lambda: go(test=regimes.tags_only(TEST)), "test image 'test-0' is not complete .8 in all"),
+        (lambda: go(recipe(query=lambda *a, **k: first(*a, **k)[:1] * 2)), "made 2 requests with 1 different ids"),
+    ],
+)
+def test_refused_before_training(call, says: str) -> None:
+    with pytest.raises(ValueError, match=says):
+        call()
+
+
+def test_an_answer_to_nothing_is_refused() -> None:
+    class Wild:
+        def ask(self, requests, pool):
+            yield Answer("who?", verdict="skip", by="me", seconds=0)
+
+    with pytest.raises(ValueError, match="answered 'who\\?', which is not waiting in cycle 1"):
+        go(oracle=Wild())

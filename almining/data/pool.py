@@ -1,7 +1,7 @@
 """The pool: what is known of each image, and since which cycle.
 
-A `Pool` never changes; `updated` returns another one that shares the images. Images are loaded one at a time when asked
-for, so a pool of any size is only as large as what is known of it.
+A `Pool` never changes; `updated` returns another one that shares the images. Images are loaded one
+at a time when asked for, so a pool of any size is only as large as what is known of it.
 """
 
 from __future__ import annotations
@@ -66,7 +66,9 @@ class Finding:
 
     def __str__(self) -> str:
         """Say it in one line."""
-        return f"{self.file}: {self.record}: {self.field} = {self.value}: {self.action}; {self.remedy}"
+        return (
+            f"{self.file}: {self.record}: {self.field} = {self.value}: {self.action}; {self.remedy}"
+        )
 
 
 class DataError(ValueError):
@@ -76,8 +78,14 @@ class DataError(ValueError):
         """Keep the findings and show the first twenty."""
         self.findings = tuple(findings)
         shown = [str(finding) for finding in self.findings[:20]]
-        more = [f"... and {len(self.findings) - 20} more, all in .findings"] if len(self.findings) > 20 else []
-        super().__init__("\n".join([f"{len(self.findings)} problem(s) in the data:", *shown, *more]))
+        more = (
+            [f"... and {len(self.findings) - 20} more, all in .findings"]
+            if len(self.findings) > 20
+            else []
+        )
+        super().__init__(
+            "\n".join([f"{len(self.findings)} problem(s) in the data:", *shown, *more])
+        )
 
 
 class Pool:
@@ -88,7 +96,8 @@ class Pool:
         targets: image ids, in order, and what is known of each.
         images: where images come from.
         infos: size, video, frame and path by id; ids may be missing.
-        since: the cycle in which each image's target was last updated; 0, what was known at the start, by default.
+        since: the cycle in which each image's target was last updated; 0, what was known at the
+            start, by default.
         findings: what a reader repaired or set aside.
 
     Raises:
@@ -111,13 +120,17 @@ class Pool:
         self.classes = tuple(classes)
         repeated = [name for name, times in Counter(self.classes).items() if times > 1]
         if repeated:
-            raise ValueError(f"Pool.classes names {repeated} more than once; merge or rename these classes")
+            raise ValueError(
+                f"Pool.classes names {repeated} more than once; merge or rename these classes"
+            )
         pairs = list(targets.items() if isinstance(targets, Mapping) else targets)
         self.ids = tuple(image_id for image_id, _ in pairs)
         self._targets = dict(pairs)
         if len(self._targets) != len(pairs):
             twice = [image_id for image_id, times in Counter(self.ids).items() if times > 1]
-            raise ValueError(f"Pool: duplicate image id {twice[0]!r} ({len(twice)} in all); make ids unique")
+            raise ValueError(
+                f"Pool: duplicate image id {twice[0]!r} ({len(twice)} in all); make ids unique"
+            )
         for image_id, target in pairs:
             self._check(image_id, target)
         self._images = images
@@ -129,8 +142,14 @@ class Pool:
         if not isinstance(image_id, str) or not image_id:
             raise ValueError(f"Pool: image id {image_id!r} must be a non-empty string; use str(id)")
         if not isinstance(target, Target):
-            raise ValueError(f"Pool: target of {image_id!r} must be a Target, got {type(target).__name__}")
-        named = [("labels", target.labels.tolist()), ("tags", target.tags or ()), ("absent", target.absent or ())]
+            raise ValueError(
+                f"Pool: target of {image_id!r} must be a Target, got {type(target).__name__}"
+            )
+        named = [
+            ("labels", target.labels.tolist()),
+            ("tags", target.tags or ()),
+            ("absent", target.absent or ()),
+        ]
         for field, values in named:
             high = max(values, default=0)
             if high > len(self.classes):
@@ -142,7 +161,9 @@ class Pool:
     def _known(self, image_id: str) -> str:
         if image_id not in self._targets:
             near = ", ".join(repr(known) for known in self.ids[:3])
-            raise ValueError(f"no image {image_id!r} in this pool of {len(self)}; its ids look like {near or 'nothing'}")
+            raise ValueError(
+                f"no image {image_id!r} in this pool of {len(self)}; its ids look like {near or 'nothing'}"
+            )
         return image_id
 
     def __len__(self) -> int:
@@ -160,7 +181,11 @@ class Pool:
     def __repr__(self) -> str:
         """Say in one line how many images are in which state."""
         counts = Counter(self._targets[image_id].state for image_id in self.ids)
-        states = [f"{counts[state]} {state}" for state in ("complete", "sparse", "tagged", "unlabelled") if counts[state]]
+        states = [
+            f"{counts[state]} {state}"
+            for state in ("complete", "sparse", "tagged", "unlabelled")
+            if counts[state]
+        ]
         cycle = [f"cycle {self.cycle}"] if self.cycle else []
         said = ", ".join([*states, *cycle])
         return f"Pool({len(self)}: {said})" if said else f"Pool({len(self)})"
@@ -210,10 +235,14 @@ class Pool:
                 raise ValueError(
                     f"image {image_id!r} was last updated in cycle {self.since(image_id)}, later than cycle = {cycle}"
                 )
-        pairs = [(image_id, targets.get(image_id, self._targets[image_id])) for image_id in self.ids]
+        pairs = [
+            (image_id, targets.get(image_id, self._targets[image_id])) for image_id in self.ids
+        ]
         return self._with(pairs, since={**self._since, **dict.fromkeys(targets, cycle)})
 
-    def _with(self, pairs: list[tuple[str, Target]], *, since: Mapping[str, int] | None = None) -> Pool:
+    def _with(
+        self, pairs: list[tuple[str, Target]], *, since: Mapping[str, int] | None = None
+    ) -> Pool:
         return Pool(
             self.classes,
             pairs,
@@ -226,8 +255,9 @@ class Pool:
     def concat(self, other: Pool, *, names: tuple[str, str] = ("a", "b")) -> Pool:
         """Return one pool of both: ids become `<name>/<id>`, classes are joined by name.
 
-        An image that is complete for its own classes says nothing of the other pool's. Where the class lists differ it is
-        therefore no longer complete: it keeps its boxes, its classes become tags, and its own untagged classes `absent`.
+        An image that is complete for its own classes says nothing of the other pool's. Where the
+        class lists differ it is therefore no longer complete: it keeps its boxes, its classes
+        become tags, and its own untagged classes `absent`.
 
         Args:
             other: the second pool.
@@ -237,7 +267,9 @@ class Pool:
             ValueError: when both names are the same.
         """
         if names[0] == names[1]:
-            raise ValueError(f"names = {names!r}: the two namespaces must differ, or ids could collide")
+            raise ValueError(
+                f"names = {names!r}: the two namespaces must differ, or ids could collide"
+            )
         classes = (*self.classes, *(name for name in other.classes if name not in self.classes))
         pairs: list[tuple[str, Target]] = []
         infos: dict[str, ImageInfo] = {}
@@ -249,7 +281,14 @@ class Pool:
                 infos[joined] = pool.info(image_id)
                 since[joined] = pool.since(image_id)
         images = JoinedImages({names[0]: self._images, names[1]: other._images})
-        return Pool(classes, pairs, images, infos=infos, since=since, findings=(*self.findings, *other.findings))
+        return Pool(
+            classes,
+            pairs,
+            images,
+            infos=infos,
+            since=since,
+            findings=(*self.findings, *other.findings),
+        )
 
 
 class JoinedImages:
@@ -273,7 +312,9 @@ def _renumber(target: Target, old: tuple[str, ...], new: tuple[str, ...]) -> Tar
 
     labels = torch.tensor(numbers)[target.labels]
     if set(old) == set(new):
-        return replace(target, labels=labels, tags=renumbered(target.tags), absent=renumbered(target.absent))
+        return replace(
+            target, labels=labels, tags=renumbered(target.tags), absent=renumbered(target.absent)
+        )
     present = target.present
     absent = target.absent
     if absent is None and present is not None:

@@ -18,13 +18,17 @@ def tags_only(pool: Pool) -> Pool:
     Raises:
         ValueError: naming an image of which the classes are not known.
 
-    Source: the weak labels BiB (§3.1) and NOTE-RCNN (§3.1) start from; ignored boxes count as present.
+    Source: the weak labels BiB (§3.1) and NOTE-RCNN (§3.1) start from; ignored boxes count as
+    present.
     """
-    return pool.updated({image_id: _tagged(pool, image_id) for image_id in pool.ids}, cycle=pool.cycle)
+    return pool.updated(
+        {image_id: _tagged(pool, image_id) for image_id in pool.ids}, cycle=pool.cycle
+    )
 
 
 def unlabelled(pool: Pool, *, keep: int, seed: int, tags: bool = False) -> Pool:
-    """Return the pool with `keep` images, drawn at random, left as they are and nothing known of the others.
+    """Return the pool with `keep` images, drawn at random, left as they are and nothing known of
+    the others.
 
     Args:
         pool: whose labels are hidden.
@@ -33,10 +37,13 @@ def unlabelled(pool: Pool, *, keep: int, seed: int, tags: bool = False) -> Pool:
         tags: keep the classes present of the others as tags.
 
     Raises:
-        ValueError: when `keep` is negative or above the pool's size, or classes to keep are not known.
+        ValueError: when `keep` is negative or above the pool's size, or classes to keep are not
+            known.
     """
     if not 0 <= keep <= len(pool):
-        raise ValueError(f"keep = {keep}: give a number of images between 0 and the pool's {len(pool)}")
+        raise ValueError(
+            f"keep = {keep}: give a number of images between 0 and the pool's {len(pool)}"
+        )
     shuffled = torch.randperm(len(pool), generator=generator(seed, "unlabelled")).tolist()
     hidden = [pool.ids[position] for position in shuffled[keep:]]
     known = {image_id: _tagged(pool, image_id) if tags else Target.unknown() for image_id in hidden}

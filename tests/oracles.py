@@ -49,33 +49,28 @@ def box_iou(a, b):
 
 
 def core_set_full(features, budget, labelled, weights, first):
-    """Greedy k-center over the full matrix of float64 distances (BiB Eq. 7, 10); `first` is the random first pick."""
-    x = features.double()
-    w = (
-        torch.ones(len(x), dtype=torch.float64)
-        if weights is None
-        else torch.as_tensor(weights).double()
-    )
-    centres, picks = list(dict.fromkeys(labelled)), []
-    if not centres:
-        centres, picks = [first], [first]
-    taken = set(centres)
-    while len(picks) < budget and len(taken) < len(x):
-        best, best_value = -1, -1.0
-        for i in range(len(x)):
-            if i in taken:
-                continue
-            value = min(float(w[i] ** 2 * (x[i] - x[j]).square().sum()) for j in centres)
-            if value > best_value * (1 + 1e-12):
-                best, best_value = i, value
+    """Greedy k-center over all distances (BiB Eq. 7, 10); `first` is the random first pick."""
+    points = features.double().tolist()
+    weights = [1.0] * len(points) if weights is None else [float(weight) for weight in weights]
+    centres = list(dict.fromkeys(labelled)) or [first]
+    picks = [] if labelled else [first]
+    while len(picks) < budget and len(centres) < len(points):
+        best, most = -1, -1.0
+        for i in sorted(set(range(len(points))) - set(centres)):
+            squares = (
+                sum((a - b) ** 2 for a, b in zip(points[i], points[j], strict=True))
+                for j in centres
+            )
+            value = weights[i] ** 2 * min(squares)
+            if value > most * (1 + 1e-12):
+                best, most = i, value
         picks.append(best)
         centres.append(best)
-        taken.add(best)
     return picks
 
 
 def entropy_loop(probs):
-    """Entropy of each row of a list of lists: over the row if all rows sum to 1, else binary over columns 1... ."""
+    """Entropy of each row: over the row if all rows sum to 1, else binary over columns 1..."""
     softmax = all(abs(sum(row) - 1) <= 1e-3 for row in probs)
     found = []
     for row in probs:
@@ -85,12 +80,3 @@ def entropy_loop(probs):
                 total -= q * math.log(q) if q > 0 else 0.0
         found.append(total)
     return found
-
-
-def iou_of_two(a, b):
-    """Intersection over union of two boxes given as lists; 0 when either has no area."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    shared = max(width, 0) * max(height, 0)
-    union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared
-    return shared / union if shared > 0 else 0.0

@@ -1,0 +1,140 @@
+"""Learning curves: a metric over what annotation has cost, several seeds as mean and interval.
+
+`draw` hands both functions on; call them there.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
+
+from almining.canvas import FONT, PALETTE, blank, figure
+
+MARKERS = "osD^vPX"
+UNITS = (
+    (7200, 3600, "h"),
+    (300, 60, "min"),
+    (0, 1, "s"),
+)  # from so many seconds on, divide by, called
+# Student's t, 97.5%, for 1...30 degrees of freedom
+T = (
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160,
+    2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056,
+    2.052, 2.048, 2.045, 2.042,
+)  # fmt: skip
+
+
+def interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return mean, low and high of the 95% interval of Student's t; NaN, NaN for a single value.
+
+    >>> [round(value, 2) for value in interval([1.0, 2.0, 3.0])]
+    [2.0, -0.48, 4.48]
+    """
+    n = len(values)
+    if not n:
+        raise ValueError("no value to take the mean of")
+    mean = math.fsum(values) / n
+    if n == 1:
+        return mean, math.nan, math.nan
+    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
+    half = (T[n - 2] if n - 1 <= len(T) else 1.96) * deviation / math.sqrt(n)
+    return mean, mean - half, mean + half
+
+
+def curve(
+    runs: Mapping[str, Any],
+    *,
+    x: Literal["images", "boxes", "seconds"] = "images",
+    metric: str = "AP50",
+) -> Figure:
+    """Return learning curves: a metric over what annotation has cost.
+
+    Args:
+        runs: a `History`, or several of the same recipe with different seeds, by name; JSON of one
+            will do. Several are drawn as their mean with its 95% interval, over the cycles that all
+            of them have.
+        x: what was spent: complete images, boxes drawn or confirmed, or seconds.
+        metric: which of the metrics.
+    """
+    named = {
+        "images": "images labelled",
+        "boxes": "boxes drawn or confirmed",
+        "seconds": "annotation time",
+    }
+    if x not in named:
+        raise ValueError(f"x = {x!r}: use {', '.join(named)}")
+    if not runs:
+        return blank("no runs to draw")
+    fig = figure(6.4, 3.4)
+    ax = fig.add_subplot()
+    most, last = 1, 0.0
+    for number, (name, value) in enumerate(runs.items()):
+        seeds = [value] if hasattr(value, "rows") or isinstance(value, Mapping) else list(value)
+        cycles = list(zip(*(_get(run, "rows") for run in seeds), strict=False))
+        spent = [math.fsum(_get(row, x) for row in rows) / len(rows) for rows in cycles]
+        found = [interval([_metric(row, metric, name) for row in rows]) for rows in cycles]
+        means = [mean for mean, _, _ in found]
+        bars = [[mean - low for mean, low, _ in found], [high - mean for mean, _, high in found]]
+        look: dict[str, Any] = {
+            "marker": MARKERS[number % 7],
+            "color": (*PALETTE[:6], "#000000")[number % 7],
+            "ms": 4,
+            "lw": 1.4,
+        }
+        ax.errorbar(
+            spent,
+            means,
+            yerr=bars if len(seeds) > 1 else None,
+            label=name,
+            capsize=2.5,
+            elinewidth=0.9,
+            **look,
+        )
+        most, last = max(most, len(seeds)), max([last, *spent])
+    unit = ""
+    if x == "seconds":
+        _, per, short = next(row for row in UNITS if last >= row[0])
+        ticks = [
+            tick * per for tick in MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(0, last / per)
+        ]
+        ax.xaxis.set_major_locator(
+            FixedLocator([tick for tick in ticks if 0 <= tick <= last * 1.05])
+        )
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / per:g}"))
+        unit = f" ({short})"
+    else:
+        ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
+    ax.set_xlabel(named[x] + unit, fontsize=FONT + 1)
+    ax.set_ylabel(f"{metric} on the test pool", fontsize=FONT + 1)
+    ax.tick_params(labelsize=FONT)
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.grid(axis="y", color="#e3e3e3", linewidth=0.7)
+    ax.set_axisbelow(True)
+    note = f"mean and 95% interval,\nup to {most} seeds" if most > 1 else None
+    fig.legend(
+        loc="outside right upper",
+        fontsize=FONT,
+        title=note,
+        title_fontsize=FONT,
+        frameon=False,
+        alignment="left",
+    )
+    return fig
+
+
+def _get(record: Any, name: str) -> Any:
+    return record[name] if isinstance(record, Mapping) else getattr(record, name)
+
+
+def _metric(row: Any, metric: str, name: str) -> float:
+    metrics = _get(row, "metrics")
+    if metric not in metrics:
+        raise ValueError(
+            f"cycle {_get(row, 'cycle')} of {name!r} has no metric {metric!r}; it has "
+            f"{', '.join(metrics) or 'none: give run a test pool'}"
+        )
+    return float(metrics[metric])

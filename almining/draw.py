@@ -1,0 +1,245 @@
+"""Pictures: boxes, states of knowledge, contact sheets, and why a request was made.
+
+Every function returns a figure of its own and leaves no pyplot state behind, so a notebook shows it
+exactly once: as the value of a cell, or by `show` with a text for those who cannot see it. Classes
+differ by colour (Okabe and Ito's palette, safe for the colour-blind) and by name; what a person
+drew, what was mined and what is ignored differ by line style.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.offsetbox import AnchoredOffsetbox, HPacker, TextArea, VPacker
+from torch import Tensor
+
+from almining.canvas import DARK, FONT, GREY, PALETTE, add_box, axes_for, figure, picture, settled
+from almining.canvas import blank as blank
+from almining.canvas import png as png
+from almining.canvas import show as show
+from almining.checks import HUMAN
+from almining.curves import curve as curve
+from almining.curves import interval as interval
+from almining.data.pool import Pool
+from almining.records import Detections, Request, Target
+from almining.score import box_entropies
+
+
+def boxes(
+    image: Tensor,
+    found: Target | Detections,
+    *,
+    classes: Sequence[str] | None = None,
+    ax: Axes | None = None,
+    title: str | None = None,
+    min_score: float = 0.0,
+    limit: int | None = None,
+) -> Figure:
+    """Return a figure of an image with its boxes.
+
+    A person's boxes and detections are solid, mined ones dashed, ignored ones dotted and grey;
+    boxes in which a person found nothing are crossed out.
+
+    Args:
+        image: (3, h, w) in [0, 1].
+        found: the boxes.
+        classes: names of classes 1...C; numbers otherwise.
+        ax: where to draw; a new figure by default.
+        title: above the image.
+        min_score: boxes with a lower score are left out; a person's have none and stay.
+        limit: at most so many boxes, those of the highest score.
+    """
+    ax = axes_for(image) if ax is None else ax
+    picture(ax, image, title)
+    scores = found.scores.detach().cpu()
+    order = scores.nan_to_num(math.inf).argsort(descending=True, stable=True).tolist()
+    kept = [i for i in order if not scores[i] < min_score][:limit]
+    for i in kept:
+        label = int(found.labels[i])
+        name, colour, style = _name(classes, label), PALETTE[(label - 1) % len(PALETTE)], "-"
+        if isinstance(found, Target):
+            style = "-" if found.origin[i] == HUMAN else "--"
+            if found.ignore[i]:
+                name, colour, style = f"{name}, ignored", GREY, ":"
+        text = name if scores[i].isnan() else f"{name} {float(scores[i]):.2f}"
+        add_box(ax, found.boxes[i], text, colour, style)
+    for box in found.negatives if isinstance(found, Target) else ():
+        add_box(ax, box, "no object", GREY, "-", hatch="xx")
+    return settled(ax)
+
+
+def states(image: Tensor, targets: Mapping[str, Target], *, classes: Sequence[str]) -> Figure:
+    """Return a figure of one image in several states of knowledge, side by side.
+
+    Each shows its boxes, its tags, and what an absent box means.
+
+    Args:
+        image: (3, h, w) in [0, 1].
+        targets: what is known, by the name of the state.
+        classes: names of classes 1...C.
+    """
+    if not targets:
+        return blank("no state to show")
+    width = 2.5
+    fig = figure(width * len(targets), width * image.shape[1] / image.shape[2] + 1.1)
+    for column, (title, target) in enumerate(targets.items()):
+        ax = fig.add_subplot(1, len(targets), column + 1)
+        boxes(image, target, classes=classes, ax=ax, title=title)
+        lines = [
+            TextArea(line, textprops={"fontsize": FONT})
+            for line in textwrap.wrap(_meaning(target), 36)
+        ]
+        stack: list[Artist] = [HPacker(children=_chips(target, classes), pad=3, sep=9), *lines]
+        box = VPacker(children=stack, pad=0, sep=3)
+        below: dict[str, Any] = {"bbox_to_anchor": (0, -0.02), "bbox_transform": ax.transAxes}
+        ax.add_artist(
+            AnchoredOffsetbox("upper left", child=box, pad=0, borderpad=0, frameon=False, **below)
+        )
+    return settled(*fig.axes)
+
+
+def grid(
+    pool: Pool,
+    ids: Sequence[str],
+    *,
+    detections: Mapping[str, Detections] | None = None,
+    columns: int = 4,
+    captions: Mapping[str, str] | None = None,
+) -> Figure:
+    """Return a contact sheet of images with what is known of them, or with what was detected.
+
+    Args:
+        pool: where the images and targets come from.
+        ids: which images, in this order.
+        detections: by image id; drawn in place of targets where given.
+        columns: images in a row.
+        captions: by image id; the id by default.
+    """
+    if columns < 1:
+        raise ValueError(f"columns = {columns}: at least one image in a row is needed")
+    if not len(ids):
+        return blank("no images to show")
+    images = [pool.image(image_id) for image_id in ids]
+    wide, rows = min(columns, len(ids)), math.ceil(len(ids) / columns)
+    cell = min(2.6, 10 / wide)
+    tall = max(image.shape[1] / image.shape[2] for image in images)
+    fig = figure(cell * wide, (cell * min(tall, 2) + 0.35) * rows)
+    for number, (image_id, image) in enumerate(zip(ids, images, strict=True)):
+        ax = fig.add_subplot(rows, wide, number + 1)
+        found = (detections or {}).get(image_id, pool.target(image_id))
+        caption = textwrap.fill((captions or {}).get(image_id, image_id), int(cell * 14))
+        boxes(image, found, classes=pool.classes, ax=ax, title=caption)
+    return settled(*fig.axes)
+
+
+def evidence(
+    image: Tensor,
+    request: Request,
+    detections: Detections | None = None,
+    *,
+    classes: Sequence[str],
+    limit: int = 5,
+) -> Figure:
+    """Return a figure of why a request was made: image, box asked about, evidence by kind.
+
+    Args:
+        image: (3, h, w) in [0, 1].
+        request: with its evidence. "entropy" shows the most uncertain boxes; a kind not known here,
+            its text alone.
+        detections: shown where the evidence itself has no boxes.
+        classes: names of classes 1...C.
+        limit: at most so many boxes.
+    """
+    ax = axes_for(image, below=0.6)
+    why = request.evidence
+    picture(ax, image, f"{request.kind}: {request.image_id}")
+    if (
+        why is not None
+        and why.kind == "entropy"
+        and ("boxes" in why.data or detections is not None)
+    ):
+        shown, values = _uncertain(why.data, detections)
+        for rank, i in enumerate(values.argsort(descending=True, stable=True)[:limit].tolist()):
+            add_box(
+                ax,
+                shown[i],
+                f"entropy {float(values[i]):.2f}",
+                PALETTE[1] if not rank else PALETTE[5],
+                "-",
+            )
+    elif detections is not None:
+        boxes(
+            image,
+            detections,
+            classes=classes,
+            ax=ax,
+            title=f"{request.kind}: {request.image_id}",
+            limit=limit,
+        )
+    if request.box is not None:
+        asked = "what is here?" if request.label is None else f"{_name(classes, request.label)}?"
+        add_box(ax, request.box, asked, "#000000", "-")
+    if why is not None:
+        ax.set_xlabel(textwrap.fill(why.text, 52), fontsize=FONT, loc="left")
+    return settled(ax)
+
+
+def _uncertain(data: Mapping[str, Any], detections: Detections | None) -> tuple[Tensor, Tensor]:
+    if "boxes" in data and "entropies" in data:
+        return data["boxes"].detach().cpu(), data["entropies"].detach().cpu()
+    if detections is None:
+        raise ValueError(
+            f"evidence of kind 'entropy' needs data 'boxes' and 'entropies', got {sorted(data)}"
+        )
+    return detections.boxes.detach().cpu(), box_entropies(detections).detach().cpu()
+
+
+def _name(classes: Sequence[str] | None, label: int) -> str:
+    return classes[label - 1] if classes is not None and label <= len(classes) else f"class {label}"
+
+
+def _chips(target: Target, classes: Sequence[str]) -> list[Artist]:
+    present = target.present if target.tags is not None or target.complete else None
+    if not present:
+        look = {
+            "facecolor": "white",
+            "edgecolor": GREY,
+            "linestyle": ":",
+            "boxstyle": "round,pad=0.25",
+        }
+        none = "tags unknown" if present is None else "no class"
+        return [TextArea(none, textprops={"fontsize": FONT, "color": GREY, "bbox": look})]
+    chips: list[Artist] = []
+    for label in sorted(present):
+        colour = PALETTE[(label - 1) % len(PALETTE)]
+        look = {
+            "facecolor": "white" if target.complete else colour,
+            "edgecolor": colour,
+            "boxstyle": "round,pad=0.25",
+        }
+        ink = "white" if colour in DARK and not target.complete else "black"
+        chips.append(
+            TextArea(
+                _name(classes, label), textprops={"fontsize": FONT, "color": ink, "bbox": look}
+            )
+        )
+    return chips
+
+
+def _meaning(target: Target) -> str:
+    if target.complete:
+        return "Every box is known: where there is none, there is background. Tags are implied."
+    start = {
+        "unlabelled": "Nothing is known: an absent box says nothing.",
+        "tagged": "No box is known: an absent box says nothing of where.",
+        "sparse": "Some boxes are known: an absent box says nothing.",
+    }[target.state]
+    if target.absent is not None:
+        return f"{start} {len(target.absent)} classes are known to be absent."
+    return start if target.tags is None else f"{start} A class without a tag is not there."

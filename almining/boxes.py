@@ -1,7 +1,8 @@
 """Arithmetic on boxes: `x1 y1 x2 y2` in absolute pixels, width = x2 - x1.
 
-Empty and degenerate boxes are defined: a box without area overlaps nothing and is contained in nothing, so no function
-here divides zero by zero. Formats other than xyxy live in `data.readers`, `data.writers` and `evaluate`.
+Empty and degenerate boxes are defined: a box without area overlaps nothing and is contained in
+nothing, so no function here divides zero by zero. Formats other than xyxy live in `data.readers`,
+`data.writers` and `evaluate`.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from torch import Tensor
 
 
 def area(boxes: Tensor) -> Tensor:
-    """Return the areas (n,) in square pixels of boxes (n, 4); 0 for a degenerate box, never negative.
+    """Return the areas (n,) in square pixels of boxes (n, 4); 0 for a degenerate one.
 
     >>> area(torch.tensor([[0.0, 0, 2, 3], [1, 1, 1, 5]])).tolist()
     [6.0, 0.0]
@@ -27,14 +28,18 @@ def intersection(a: Tensor, b: Tensor) -> Tensor:
 
 
 def iou(a: Tensor, b: Tensor) -> Tensor:
-    """Return intersection over union (n, m) of boxes `a` (n, 4) and `b` (m, 4); 0 where either area is 0.
+    """Return intersection over union (n, m) of `a` (n, 4) and `b` (m, 4); 0 where an area is 0.
 
     >>> iou(torch.tensor([[0.0, 0, 2, 2]]), torch.tensor([[0.0, 0, 2, 1], [5, 5, 5, 9]])).tolist()
     [[0.5, 0.0]]
     """
     shared = intersection(a, b)
     union = area(a)[:, None] + area(b)[None, :] - shared
-    return torch.where(shared > 0, shared / union.where(union > 0, torch.ones_like(union)), torch.zeros_like(shared))
+    return torch.where(
+        shared > 0,
+        shared / union.where(union > 0, torch.ones_like(union)),
+        torch.zeros_like(shared),
+    )
 
 
 def containment(inner: Tensor, outer: Tensor) -> Tensor:
@@ -47,11 +52,15 @@ def containment(inner: Tensor, outer: Tensor) -> Tensor:
     """
     shared = intersection(inner, outer)
     size = area(inner)[:, None].expand_as(shared)
-    return torch.where(shared > 0, shared / size.where(size > 0, torch.ones_like(size)), torch.zeros_like(shared))
+    return torch.where(
+        shared > 0, shared / size.where(size > 0, torch.ones_like(size)), torch.zeros_like(shared)
+    )
 
 
 def clip(boxes: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return boxes (n, 4) cut to an image of `size` (height, width); a box outside it keeps no area.
+    """Return boxes (n, 4) cut to an image of `size` (height, width).
+
+    A box outside the image keeps no area.
 
     >>> clip(torch.tensor([[-5.0, 2, 8, 20]]), (10, 6)).tolist()
     [[0.0, 2.0, 6.0, 10.0]]

@@ -1,4 +1,7 @@
-"""Checks shared by the records: each raises a `ValueError` that names the field, the row, the value and what to do."""
+"""Checks shared by the records.
+
+Each raises a `ValueError` that names the field, the row, the value and what to do.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +15,21 @@ MINED = "mined"
 
 
 def check_boxes(boxes: object, name: str) -> None:
-    """Raise a `ValueError` that names the first bad row unless `boxes` is a well-formed (n, 4) float32 tensor.
+    """Raise unless `boxes` is a well-formed (n, 4) float32 tensor; the first bad row is named.
 
     Args:
         boxes: what is to be checked.
         name: how the message calls it, such as `"Target.boxes"`.
     """
     if not isinstance(boxes, Tensor):
-        raise ValueError(f"{name} must be a float32 tensor (n, 4), got {type(boxes).__name__}; use torch.tensor(...)")
+        raise ValueError(
+            f"{name} must be a float32 tensor (n, 4), got {type(boxes).__name__}; "
+            "use torch.tensor(...)"
+        )
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise ValueError(
-            f"{name} must have shape (n, 4), got {tuple(boxes.shape)}; no boxes are torch.zeros(0, 4)"
+            f"{name} must have shape (n, 4), got {tuple(boxes.shape)}; "
+            "no boxes are torch.zeros(0, 4)"
         )
     if boxes.dtype != torch.float32:
         raise ValueError(f"{name} must be float32, got {boxes.dtype}; call .float()")
@@ -35,13 +42,15 @@ def check_boxes(boxes: object, name: str) -> None:
         row = int((~good).nonzero()[0])
         why = "x2 >= x1 and y2 >= y1 are required" if finite[row] else "coordinates must be finite"
         raise ValueError(
-            f"{name}[{row}] = {boxes[row].tolist()}: {why}; boxes are x1 y1 x2 y2 in pixels, so convert other formats "
-            "(x y w h, for one) and drop broken boxes first"
+            f"{name}[{row}] = {boxes[row].tolist()}: {why}; boxes are x1 y1 x2 y2 in pixels, "
+            "so convert other formats (x y w h, for one) and drop broken boxes first"
         )
 
 
 def check_image(image: object, name: str) -> None:
-    """Raise a `ValueError` unless `image` is float32 (3, h, w) with h, w > 0; values are looked at by the pool's tests.
+    """Raise unless `image` is float32 (3, h, w) with h, w > 0.
+
+    The values are not looked at: the pool's tests do that.
 
     Args:
         image: what is to be checked.
@@ -49,14 +58,30 @@ def check_image(image: object, name: str) -> None:
     """
     if not isinstance(image, Tensor) or image.ndim != 3 or image.shape[0] != 3 or 0 in image.shape:
         shown = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
-        raise ValueError(f"{name} must be a float32 tensor (3, h, w), got {shown}; repeat one-channel images three times")
+        raise ValueError(
+            f"{name} must be a float32 tensor (3, h, w), got {shown}; "
+            "repeat one-channel images three times"
+        )
     if image.dtype != torch.float32:
-        raise ValueError(f"{name} must be float32 in [0, 1], got {image.dtype}; divide uint8 images by 255")
+        raise ValueError(
+            f"{name} must be float32 in [0, 1], got {image.dtype}; divide uint8 images by 255"
+        )
 
 
 def check_vector(values: object, n: int, dtype: torch.dtype, name: str) -> None:
+    """Raise unless `values` is a tensor (n,) of this dtype.
+
+    Args:
+        values: what is to be checked.
+        n: the number of boxes.
+        dtype: what the tensor must hold.
+        name: how the message calls it.
+    """
     if not isinstance(values, Tensor):
-        raise ValueError(f"{name} must be a {dtype} tensor ({n},), got {type(values).__name__}; use torch.tensor(...)")
+        raise ValueError(
+            f"{name} must be a {dtype} tensor ({n},), got {type(values).__name__}; "
+            "use torch.tensor(...)"
+        )
     if tuple(values.shape) != (n,):
         raise ValueError(f"{name} must have shape ({n},), one per box, got {tuple(values.shape)}")
     if values.dtype != dtype:
@@ -64,23 +89,79 @@ def check_vector(values: object, n: int, dtype: torch.dtype, name: str) -> None:
 
 
 def check_labels(labels: object, n: int, name: str) -> None:
+    """Raise unless `labels` is an int64 tensor (n,) of class numbers, 1 and up.
+
+    Args:
+        labels: what is to be checked.
+        n: the number of boxes.
+        name: how the message calls it.
+    """
     check_vector(labels, n, torch.int64, name)
     if isinstance(labels, Tensor) and n and int(labels.min()) < 1:
         row = int((labels < 1).nonzero()[0])
-        raise ValueError(f"{name}[{row}] = {int(labels[row])}: labels are 1...C, 0 is background; drop or renumber it")
+        raise ValueError(
+            f"{name}[{row}] = {int(labels[row])}: labels are 1...C, 0 is background; "
+            "drop or renumber it"
+        )
 
 
 def check_matrix(values: object, n: int, name: str) -> None:
-    if not isinstance(values, Tensor) or values.ndim != 2 or values.shape[0] != n or not values.is_floating_point():
-        shown = f"{values.dtype} {tuple(values.shape)}" if isinstance(values, Tensor) else type(values).__name__
+    """Raise unless `values` is a finite floating tensor (n, d).
+
+    Args:
+        values: what is to be checked.
+        n: the number of boxes.
+        name: how the message calls it.
+    """
+    if (
+        not isinstance(values, Tensor)
+        or values.ndim != 2
+        or values.shape[0] != n
+        or not values.is_floating_point()
+    ):
+        shown = (
+            f"{values.dtype} {tuple(values.shape)}"
+            if isinstance(values, Tensor)
+            else type(values).__name__
+        )
         raise ValueError(f"{name} must be a floating tensor ({n}, d), one row per box, got {shown}")
     finite = values.isfinite().all(dim=1)
     if not bool(finite.all()):
         row = int((~finite).nonzero()[0])
-        raise ValueError(f"{name}[{row}] is not finite; find where the detector produced it, nothing is replaced here")
+        raise ValueError(
+            f"{name}[{row}] is not finite; find where the detector produced it, "
+            "nothing is replaced here"
+        )
+
+
+def check_probs(probs: Tensor, labels: Tensor) -> None:
+    """Raise unless `Detections.probs` are probabilities with a column for every label.
+
+    Args:
+        probs: a finite matrix (n, C + 1).
+        labels: (n,), class numbers.
+    """
+    if not len(probs):
+        return
+    low, high = float(probs.min()), float(probs.max())
+    if low < -1e-5 or high > 1 + 1e-5:
+        raise ValueError(
+            f"Detections.probs span [{low:g}, {high:g}]; probabilities are needed, not logits"
+        )
+    if int(labels.max()) >= probs.shape[1]:
+        raise ValueError(
+            f"Detections.labels reach {int(labels.max())} but probs have {probs.shape[1]} columns, "
+            "background included; give C + 1 columns"
+        )
 
 
 def class_set(values: Iterable[int] | None, name: str) -> frozenset[int] | None:
+    """Return class numbers as a set, or None as it is; raise when one is below 1.
+
+    Args:
+        values: class numbers, or None.
+        name: how the message calls them.
+    """
     if values is None:
         return None
     found = frozenset(int(value) for value in values)
@@ -90,15 +171,25 @@ def class_set(values: Iterable[int] | None, name: str) -> frozenset[int] | None:
 
 
 def origins(origin: Iterable[str] | None, n: int) -> tuple[str, ...]:
+    """Return the origin of each of n boxes; all `"human"` by default.
+
+    Args:
+        origin: `"human"`, `"mined"` or `"mined:<method>:<cycle>"` for each box, or None.
+        n: the number of boxes.
+    """
     if origin is None:
         return (HUMAN,) * n
     if isinstance(origin, str):
-        raise ValueError(f"Target.origin must be {n} strings, one per box, got the single string {origin!r}")
+        raise ValueError(
+            f"Target.origin must be {n} strings, one per box, got the single string {origin!r}"
+        )
     found = tuple(origin)
     if len(found) != n:
         raise ValueError(f"Target.origin must be {n} strings, one per box, got {len(found)}")
     for row, text in enumerate(found):
-        if text not in (HUMAN, MINED) and not (isinstance(text, str) and text.startswith(MINED + ":")):
+        if text not in (HUMAN, MINED) and not (
+            isinstance(text, str) and text.startswith(MINED + ":")
+        ):
             raise ValueError(
                 f"Target.origin[{row}] = {text!r}: use 'human', 'mined' or 'mined:<method>:<cycle>'"
             )

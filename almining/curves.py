@@ -9,17 +9,20 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
 
 from almining.canvas import FONT, PALETTE, blank, figure
 
 MARKERS = "osD^vPX"
-UNITS = (
-    (7200, 3600, "h"),
-    (300, 60, "min"),
-    (0, 1, "s"),
-)  # from so many seconds on, divide by, called
+AXES = {
+    "images": "images labelled",
+    "boxes": "boxes drawn or confirmed",
+    "seconds": "annotation time",
+}
+# from so many seconds on, divide by, called
+UNITS = ((7200, 3600, "h"), (300, 60, "min"), (0, 1, "s"))
 # Student's t, 97.5%, for 1...30 degrees of freedom
 T = (
     12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160,
@@ -60,13 +63,8 @@ def curve(
         x: what was spent: complete images, boxes drawn or confirmed, or seconds.
         metric: which of the metrics.
     """
-    named = {
-        "images": "images labelled",
-        "boxes": "boxes drawn or confirmed",
-        "seconds": "annotation time",
-    }
-    if x not in named:
-        raise ValueError(f"x = {x!r}: use {', '.join(named)}")
+    if x not in AXES:
+        raise ValueError(f"x = {x!r}: use {', '.join(AXES)}")
     if not runs:
         return blank("no runs to draw")
     fig = figure(6.4, 3.4)
@@ -74,41 +72,9 @@ def curve(
     most, last = 1, 0.0
     for number, (name, value) in enumerate(runs.items()):
         seeds = [value] if hasattr(value, "rows") or isinstance(value, Mapping) else list(value)
-        cycles = list(zip(*(_get(run, "rows") for run in seeds), strict=False))
-        spent = [math.fsum(_get(row, x) for row in rows) / len(rows) for rows in cycles]
-        found = [interval([_metric(row, metric, name) for row in rows]) for rows in cycles]
-        means = [mean for mean, _, _ in found]
-        bars = [[mean - low for mean, low, _ in found], [high - mean for mean, _, high in found]]
-        look: dict[str, Any] = {
-            "marker": MARKERS[number % 7],
-            "color": (*PALETTE[:6], "#000000")[number % 7],
-            "ms": 4,
-            "lw": 1.4,
-        }
-        ax.errorbar(
-            spent,
-            means,
-            yerr=bars if len(seeds) > 1 else None,
-            label=name,
-            capsize=2.5,
-            elinewidth=0.9,
-            **look,
-        )
+        spent = _line(ax, number, name, seeds, x, metric)
         most, last = max(most, len(seeds)), max([last, *spent])
-    unit = ""
-    if x == "seconds":
-        _, per, short = next(row for row in UNITS if last >= row[0])
-        ticks = [
-            tick * per for tick in MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(0, last / per)
-        ]
-        ax.xaxis.set_major_locator(
-            FixedLocator([tick for tick in ticks if 0 <= tick <= last * 1.05])
-        )
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / per:g}"))
-        unit = f" ({short})"
-    else:
-        ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
-    ax.set_xlabel(named[x] + unit, fontsize=FONT + 1)
+    ax.set_xlabel(AXES[x] + _ticks(ax, x, last), fontsize=FONT + 1)
     ax.set_ylabel(f"{metric} on the test pool", fontsize=FONT + 1)
     ax.tick_params(labelsize=FONT)
     ax.spines[["top", "right"]].set_visible(False)
@@ -124,6 +90,43 @@ def curve(
         alignment="left",
     )
     return fig
+
+
+def _line(ax: Axes, number: int, name: str, seeds: list[Any], x: str, metric: str) -> list[float]:
+    """Draw one recipe's mean and interval; return what was spent by each cycle."""
+    cycles = list(zip(*(_get(run, "rows") for run in seeds), strict=False))
+    spent = [math.fsum(_get(row, x) for row in rows) / len(rows) for rows in cycles]
+    found = [interval([_metric(row, metric, name) for row in rows]) for rows in cycles]
+    bars = [[mean - low for mean, low, _ in found], [high - mean for mean, _, high in found]]
+    look: dict[str, Any] = {
+        "marker": MARKERS[number % 7],
+        "color": (*PALETTE[:6], "#000000")[number % 7],
+        "ms": 4,
+        "lw": 1.4,
+    }
+    ax.errorbar(
+        spent,
+        [mean for mean, _, _ in found],
+        yerr=bars if len(seeds) > 1 else None,
+        label=name,
+        capsize=2.5,
+        elinewidth=0.9,
+        **look,
+    )
+    return spent
+
+
+def _ticks(ax: Axes, x: str, last: float) -> str:
+    """Put round ticks on the cost axis; return the unit to name beside it."""
+    if x != "seconds":
+        ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
+        return ""
+    _, per, short = next(row for row in UNITS if last >= row[0])
+    rounded = MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(0, last / per)
+    ticks = [tick * per for tick in rounded if 0 <= tick * per <= last * 1.05]
+    ax.xaxis.set_major_locator(FixedLocator(ticks))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / per:g}"))
+    return f" ({short})"
 
 
 def _get(record: Any, name: str) -> Any:

@@ -1,4 +1,7 @@
-"""The active-learning cycle: ask, merge, mine, train, measure. It calls a recipe's slots and never names a paper."""
+"""The active-learning cycle: ask, merge, mine, train, measure.
+
+It calls a recipe's slots and never names a paper.
+"""
 
 from __future__ import annotations
 
@@ -20,13 +23,16 @@ from almining.rng import derive, generator
 from almining.train import Step, TrainConfig, fit
 
 Unit = Literal["images", "boxes", "seconds"]
+FIELDS = ("probs", "features")  # needs that detections meet; the others are methods
 Metrics = Callable[[Mapping[str, Detections], Pool], dict[str, float]]
 
 
 class Query(Protocol):
     """Choose what to ask."""
 
-    def __call__(self, detector: Any, pool: Pool, budget: int, *, generator: torch.Generator) -> list[Request]:
+    def __call__(
+        self, detector: Any, pool: Pool, budget: int, *, generator: torch.Generator
+    ) -> list[Request]:
         """Return at most `budget` requests, the most wanted first, with evidence."""
         ...
 
@@ -34,7 +40,9 @@ class Query(Protocol):
 class Mine(Protocol):
     """Label without a person, between trainings."""
 
-    def __call__(self, detector: Any, pool: Pool, *, generator: torch.Generator) -> dict[str, Target]:
+    def __call__(
+        self, detector: Any, pool: Pool, *, generator: torch.Generator
+    ) -> dict[str, Target]:
         """Return new targets by image id; mined boxes have origin "mined..."."""
         ...
 
@@ -51,12 +59,22 @@ def labelled(pool: Pool) -> list[str]:
 
 def boxed(pool: Pool) -> list[str]:
     """Return the images that have boxes or are complete: seeds and mined ones."""
-    return [image_id for image_id in pool.ids if pool.target(image_id).state in ("complete", "sparse")]
+    return [
+        image_id for image_id in pool.ids if pool.target(image_id).state in ("complete", "sparse")
+    ]
 
 
 def acquired(pool: Pool) -> list[str]:
     """Return the images that were labelled since the start, and only those."""
     return [image_id for image_id in labelled(pool) if pool.since(image_id) > 0]
+
+
+TRAINS_ON: dict[str, Callable[[Pool], Sequence[str]]] = {
+    "all": everything,
+    "labelled": labelled,
+    "boxed": boxed,
+    "acquired": acquired,
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,10 +85,13 @@ class Recipe:
         name: how curves call it.
         config: the paper's config.
         train: the schedule, or a function of the pool where it depends on what is labelled.
-        needs: methods the detector must have beside `losses` and `detect` (`"regions"`, `"dense"`, `"embed"`), and fields
-            its detections must fill (`"probs"`, `"features"`).
-        restart: train from the detector the run began with (`"start"`) or from the latest (`"continue"`).
-        trains_on: the ids to train on, a function of the pool.
+        needs: methods the detector must have beside `losses` and `detect` (`"regions"`, `"dense"`,
+            `"embed"`), and fields its detections must fill (`"probs"`, `"features"`).
+        restart: train from the detector the run began with (`"start"`) or from the latest
+            (`"continue"`).
+        trains_on: the ids to train on, a function of the pool, or the name of one: `"all"`,
+            `"labelled"` (every box known), `"boxed"` (some box known), `"acquired"` (labelled since
+            the start).
         query: chooses what a person is asked, or None.
         mine: labels between trainings, or None.
         step: the loss of one batch; the detector's own by default.
@@ -85,6 +106,18 @@ class Recipe:
     query: Query | None = field(default=None, kw_only=True)
     mine: Mine | None = field(default=None, kw_only=True)
     step: Step | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Look up what a name stands for."""
+        if isinstance(self.trains_on, str):
+            if self.trains_on not in TRAINS_ON:
+                raise ValueError(
+                    f"{self.name}: trains_on = {self.trains_on!r}: use a function of the pool, or "
+                    f"one of {', '.join(TRAINS_ON)}"
+                )
+            object.__setattr__(self, "trains_on", TRAINS_ON[self.trains_on])
+        if self.restart not in ("start", "continue"):
+            raise ValueError(f"{self.name}: restart = {self.restart!r}: use start or continue")
 
     def __repr__(self) -> str:
         """Show the name only."""
@@ -133,14 +166,29 @@ class History:
     def __repr__(self) -> str:
         """Say in one line how far it came."""
         last = self.rows[-1]
-        metrics = ", ".join(f"{name} {value:.3f}" for name, value in last.metrics.items() if "/" not in name)
+        metrics = ", ".join(
+            f"{name} {value:.3f}" for name, value in last.metrics.items() if "/" not in name
+        )
+        found = f", {metrics}" if metrics else ""
         waiting = f", {len(self.pending)} pending" if self.pending else ""
-        return f"History({self.name}: cycle {last.cycle}, {last.images} images{', ' + metrics if metrics else ''}{waiting})"
+        where = f"cycle {last.cycle}, {last.images} images"
+        return f"History({self.name}: {where}{found}{waiting})"
 
     def to_json(self) -> str:
-        """Return name, rows and the ids of pending requests as JSON; detector and pool are not in it."""
-        rows = [{name: getattr(row, name) for name in Row.__dataclass_fields__} for row in self.rows]
-        return json.dumps({"name": self.name, "rows": rows, "pending": [request.id for request in self.pending]})
+        """Return name, rows and the ids of pending requests as JSON, without detector and pool.
+
+        A metric that is not defined, such as the AP of a class without a test box, is null.
+        """
+        rows = [
+            {name: getattr(row, name) for name in Row.__dataclass_fields__} for row in self.rows
+        ]
+        for row in rows:
+            row["metrics"] = {
+                key: value if value == value else None for key, value in row["metrics"].items()
+            }
+        return json.dumps(
+            {"name": self.name, "rows": rows, "pending": [request.id for request in self.pending]}
+        )
 
 
 def run(
@@ -163,9 +211,10 @@ def run(
         recipe: what to ask, mine and minimise.
         detector: the start, M⁰.
         pool: what is known at the start.
-        oracle: answers the requests; while it leaves some unanswered the run returns with `History.pending`.
-        budget: per cycle, in `unit`. In boxes or seconds the requests are asked in order until it is spent: the answer
-            that crosses it still counts.
+        oracle: answers the requests; while it leaves some unanswered the run returns with
+            `History.pending`.
+        budget: per cycle, in `unit`. In boxes or seconds the requests are asked in order until it
+            is spent: the answer that crosses it still counts.
         cycles: how many at most; fewer when nothing is left to ask.
         seed: of everything random.
         unit: `"images"`, `"boxes"` or `"seconds"`.
@@ -188,34 +237,52 @@ def run(
         if pending:
             return History(recipe.name, tuple(rows), current, pool, pending)
         if recipe.mine is not None:
-            pool = pool.updated(recipe.mine(current, pool, generator=generator(seed, "mine", cycle)), cycle=cycle)
+            pool = pool.updated(
+                recipe.mine(current, pool, generator=generator(seed, "mine", cycle)), cycle=cycle
+            )
         current = copy.deepcopy(start) if recipe.restart == "start" else current
-        schedule = recipe.train if isinstance(recipe.train, TrainConfig) else recipe.train(pool)
         title = f"{recipe.name} {cycle}/{cycles}: train" if progress else False
-        chosen = recipe.trains_on(pool)
-        fit(current, pool, schedule, ids=chosen, step=recipe.step, seed=derive(seed, "train", cycle), progress=title)
+        _train(recipe, current, pool, seed=derive(seed, "train", cycle), progress=title)
         picked = tuple(dict.fromkeys(request.image_id for request in asked))
         seconds = rows[-1].seconds + sum(answer.seconds for answer in answers)
         rows.append(_row(cycle, picked, pool, seconds, _measure(current, test, metrics, progress)))
     return History(recipe.name, tuple(rows), current, pool)
 
 
+def _train(recipe: Recipe, detector: Any, pool: Pool, *, seed: int, progress: bool | str) -> None:
+    schedule = recipe.train if isinstance(recipe.train, TrainConfig) else recipe.train(pool)
+    chosen = recipe.trains_on(pool)
+    fit(detector, pool, schedule, ids=chosen, step=recipe.step, seed=seed, progress=progress)
+
+
 def _ask(
-    recipe: Recipe, detector: Any, pool: Pool, oracle: Oracle, budget: float, unit: Unit, seed: int, cycle: int
+    recipe: Recipe,
+    detector: Any,
+    pool: Pool,
+    oracle: Oracle,
+    budget: float,
+    unit: Unit,
+    seed: int,
+    cycle: int,
 ) -> tuple[list[Request], list[Answer], tuple[Request, ...]]:
-    """Return the requests answered, their answers, and the requests still waiting while the budget is not spent."""
+    """Return the requests answered, their answers, and those that wait while budget is left."""
     if recipe.query is None:
         return [], [], ()
     most = int(budget) if unit == "images" else len(pool)
     found = recipe.query(detector, pool, most, generator=generator(seed, "query", cycle))
     waiting = {f"{cycle:03d}/{request.id}": request for request in found}
     if len(waiting) != len(found):
-        raise ValueError(f"{recipe.name} made {len(found)} requests with {len(waiting)} different ids; make ids unique")
+        raise ValueError(
+            f"{recipe.name} made {len(found)} requests with {len(waiting)} different ids; "
+            "make ids unique"
+        )
     waiting = {key: replace(request, id=key) for key, request in waiting.items()}
     asked, answers, spent = [], [], 0.0
     for answer in oracle.ask(list(waiting.values()), pool):
         if answer.request_id not in waiting:
-            raise ValueError(f"the oracle answered {answer.request_id!r}, which is not waiting in cycle {cycle}")
+            raise ValueError(
+                f"the oracle answered {answer.request_id!r}, which is not waiting in cycle {cycle}"
+            )
         asked.append(waiting.pop(answer.request_id))
         answers.append(answer)
         spent += _price(answer, unit)
@@ -228,7 +295,9 @@ def _price(answer: Answer, unit: Unit) -> float:
     if unit == "seconds":
         return answer.seconds
     if unit == "boxes":
-        return float(len(answer.target)) if answer.target is not None else float(answer.verdict == "accept")
+        if answer.target is None:
+            return float(answer.verdict == "accept")
+        return float(len(answer.target))
     return 1.0
 
 
@@ -241,44 +310,86 @@ def _learn(pool: Pool, asked: Sequence[Request], answers: Sequence[Answer], cycl
     return pool.updated(known, cycle=cycle)
 
 
-def _measure(detector: Any, test: Pool | None, metrics: Metrics, progress: bool) -> dict[str, float]:
+def _measure(
+    detector: Any, test: Pool | None, metrics: Metrics, progress: bool
+) -> dict[str, float]:
     if test is None:
         return {}
-    found = {image_id: one.to("cpu") for image_id, one in detect(detector, test, progress="test" if progress else False)}
+    found = {
+        image_id: one.to("cpu")
+        for image_id, one in detect(detector, test, progress="test" if progress else False)
+    }
     return metrics(found, test)
 
 
-def _row(cycle: int, picked: tuple[str, ...], pool: Pool, seconds: float, metrics: dict[str, float]) -> Row:
+def _row(
+    cycle: int, picked: tuple[str, ...], pool: Pool, seconds: float, metrics: dict[str, float]
+) -> Row:
     targets = [pool.target(image_id) for image_id in pool.ids]
     drawn = sum(sum(origin == "human" for origin in target.origin) for target in targets)
     return Row(cycle, picked, sum(target.complete for target in targets), drawn, seconds, metrics)
 
 
 def _check(
-    recipe: Recipe, detector: Any, pool: Pool, test: Pool | None, budget: float, cycles: int, unit: str
+    recipe: Recipe,
+    detector: Any,
+    pool: Pool,
+    test: Pool | None,
+    budget: float,
+    cycles: int,
+    unit: str,
 ) -> None:
     if unit not in ("images", "boxes", "seconds"):
         raise ValueError(f"unit = {unit!r}: use images, boxes or seconds")
     if not budget > 0 or (unit == "images" and int(budget) != budget):
-        raise ValueError(f"budget = {budget!r} {unit} per cycle: a number above 0 is needed, whole for images")
+        raise ValueError(
+            f"budget = {budget!r} {unit} per cycle: a number above 0 is needed, whole for images"
+        )
     if cycles < 0:
         raise ValueError(f"cycles = {cycles}: 0 or more are needed")
-    name = type(detector).__name__
-    for method in ("losses", "detect", *(need for need in recipe.needs if need not in ("probs", "features"))):
+    _check_methods(recipe, detector)
+    _check_classes(detector, pool, test)
+    _check_fields(recipe, detector, pool)
+
+
+def _check_methods(recipe: Recipe, detector: Any) -> None:
+    methods = [need for need in recipe.needs if need not in FIELDS]
+    for method in ("losses", "detect", *methods):
         if not offers(detector, method):
             raise ValueError(
-                f"{recipe.name} needs a detector with {method}(...), and {name} has none; "
+                f"{recipe.name} needs a detector with {method}(...), and "
+                f"{type(detector).__name__} has none; "
                 "take another detector or add the method (see almining.detectors.base)"
             )
-    for other, classes in (("the detector", detector.classes), ("the test pool", pool.classes if test is None else test.classes)):
+
+
+def _check_classes(detector: Any, pool: Pool, test: Pool | None) -> None:
+    for other, classes in (
+        ("the detector", detector.classes),
+        ("the test pool", pool.classes if test is None else test.classes),
+    ):
         if tuple(classes) != pool.classes:
-            raise ValueError(f"{other} knows classes {tuple(classes)}, the pool {pool.classes}; they must be the same, in order")
-    incomplete = [image_id for image_id in (test.ids if test is not None else ()) if not test.target(image_id).complete]  # type: ignore[union-attr]
+            raise ValueError(
+                f"{other} knows classes {tuple(classes)}, the pool {pool.classes}; "
+                "they must be the same, in order"
+            )
+    if test is None:
+        return
+    incomplete = [image_id for image_id in test.ids if not test.target(image_id).complete]
     if incomplete:
-        raise ValueError(f"test image {incomplete[0]!r} is not complete ({len(incomplete)} in all); nothing can be measured on it")
-    fields = [need for need in recipe.needs if need in ("probs", "features")]
+        raise ValueError(
+            f"test image {incomplete[0]!r} is not complete ({len(incomplete)} in all); "
+            "nothing can be measured on it"
+        )
+
+
+def _check_fields(recipe: Recipe, detector: Any, pool: Pool) -> None:
+    fields = [need for need in recipe.needs if need in FIELDS]
     if fields and len(pool):
         ((_, found),) = detect(detector, pool, pool.ids[:1], progress=False)
         for need in fields:
             if getattr(found, need) is None:
-                raise ValueError(f"{recipe.name} needs detections with {need}, and {name}.detect gives none; use a detector that does")
+                raise ValueError(
+                    f"{recipe.name} needs detections with {need}, and "
+                    f"{type(detector).__name__}.detect gives none; use a detector that does"
+                )

@@ -1,4 +1,7 @@
-"""Streamed scoring: a detector over a pool, batch by batch; images are dropped as soon as they are scored."""
+"""Streamed scoring: a detector over a pool, batch by batch.
+
+Images are dropped as soon as they are scored.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from almining.data.pool import Pool
 from almining.detectors.base import device_of, embed
+from almining.progress import bar
 from almining.records import Detections
 
 Result = TypeVar("Result")
@@ -37,13 +40,13 @@ def stream(
 
     Raises:
         ValueError: for an unknown id or a batch below 1.
-        FloatingPointError: from `call`, with the ids of the batch added.
+        FloatingPointError: from `call`, with the ids of the batch added; other errors of `call`
+            pass with the ids as a note.
     """
     if batch < 1:
         raise ValueError(f"batch = {batch}: at least one image has to go at a time")
     wanted = list(pool.ids if ids is None else ids)
-    name = progress if isinstance(progress, str) else "score"
-    with tqdm(total=len(wanted), desc=name, unit="image", disable=not progress, leave=False) as bar:
+    with bar(total=len(wanted), progress=progress, name="score", unit="image") as shown:
         for start in range(0, len(wanted), batch):
             part = wanted[start : start + batch]
             images = [pool.image(image_id).to(device) for image_id in part]
@@ -51,8 +54,11 @@ def stream(
                 results = list(call(images))
             except FloatingPointError as error:
                 raise FloatingPointError(f"{error} (images {', '.join(part)})") from error
+            except Exception as error:
+                error.add_note(f"while scoring images {', '.join(part)}")
+                raise
             yield from zip(part, results, strict=True)
-            bar.update(len(part))
+            shown.update(len(part))
 
 
 def detect(

@@ -1,13 +1,15 @@
-"""The records every layer speaks in, and the conventions they hold to. Stated here once, checked here once.
+"""The records every layer speaks in, and their conventions, stated and checked here once.
 
-- Images are `float32 (3, h, w)` in [0, 1], RGB. Boxes are `float32 (n, 4)`, `x1 y1 x2 y2` in absolute pixels, width =
-  x2 - x1. Labels are `int64`, 1...C; 0 is background. Class *i* is called `pool.classes[i - 1]`.
+- Images are `float32 (3, h, w)` in [0, 1], RGB. Boxes are `float32 (n, 4)`, `x1 y1 x2 y2` in
+  absolute pixels, width = x2 - x1. Labels are `int64`, 1...C; 0 is background. Class *i* is called
+  `pool.classes[i - 1]`.
 - An image is addressed by its `image_id`, a string that never changes, never by its position.
 - A higher score always means: more worth labelling.
-- *Unlabelled* (nothing known), *labelled and empty* (complete, no box) and *sparse* (some boxes, not complete) are three
-  different states; see `Target.state`.
+- *Unlabelled* (nothing known), *labelled and empty* (complete, no box) and *sparse* (some boxes,
+  not complete) are three different states; see `Target.state`.
 
-Records are frozen, are validated when made, and have no truth value: an empty target is not an unknown one.
+Records are frozen, are validated when made, and have no truth value: an empty target is not an
+unknown one.
 """
 
 from __future__ import annotations
@@ -19,7 +21,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from almining.checks import check_boxes, check_labels, check_matrix, check_vector, class_set, origins
+from almining.checks import (
+    check_boxes,
+    check_labels,
+    check_matrix,
+    check_probs,
+    check_vector,
+    class_set,
+    origins,
+)
 
 Kind = Literal["complete", "verify", "region", "tag"]
 Verdict = Literal["accept", "reject", "skip"]
@@ -35,8 +45,10 @@ class Target:
         boxes: (n, 4) float32, xyxy in pixels.
         labels: (n,) int64, 1...C.
         ignore: (n,) bool, difficult or crowd: neither positive nor negative. Default: none is.
-        origin: n strings, `"human"`, `"mined"` or `"mined:<method>:<cycle>"`. Default: all `"human"`.
-        scores: (n,) float32, what a mined box scored when it was mined, NaN for a person's. Default: all NaN.
+        origin: n strings, `"human"`, `"mined"` or `"mined:<method>:<cycle>"`. Default: all
+            `"human"`.
+        scores: (n,) float32, what a mined box scored when it was mined, NaN for a person's.
+            Default: all NaN.
         tags: the classes known to be present, or None when that is not known.
         absent: the classes known to be absent; None beside `tags` means every untagged one.
         negatives: (k, 4) boxes of which a person said that they hold no object. Default: none.
@@ -47,17 +59,17 @@ class Target:
 
     >>> Target(torch.tensor([[0.0, 0, 9, 9]]), torch.tensor([2]))
     Target(1 box, classes 2, complete)
-    >>> Target(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), tags={1, 3}, complete=False).state
+    >>> Target.unknown(tags={1, 3}).state
     'tagged'
 
-    Source: the states are those the five papers start from: unlabelled (SSM §3, Divergence §3), tagged (BiB §3.1,
-    NOTE-RCNN §3.1), sparse (Co-mining §3.1) and complete.
+    Source: the states are those the five papers start from: unlabelled (SSM §3, Divergence §3),
+    tagged (BiB §3.1, NOTE-RCNN §3.1), sparse (Co-mining §3.1) and complete.
     """
 
     boxes: Tensor
     labels: Tensor
     ignore: Tensor = field(default=None, kw_only=True)  # type: ignore[assignment]
-    origin: tuple[str, ...] = field(default=None, kw_only=True)  # type: ignore[assignment]
+    origin: tuple[str, ...] = field(default=None, kw_only=True)  # type: ignore[arg-type]
     scores: Tensor = field(default=None, kw_only=True)  # type: ignore[assignment]
     tags: frozenset[int] | None = field(default=None, kw_only=True)
     absent: frozenset[int] | None = field(default=None, kw_only=True)
@@ -89,16 +101,21 @@ class Target:
         found = frozenset(self.labels.tolist())
         if self.complete and self.tags is not None and self.tags != found:
             raise ValueError(
-                f"Target.tags = {sorted(self.tags)} but a complete target's boxes are of classes {sorted(found)}; "
-                "pass complete=False when boxes are missing, or leave tags out"
+                f"Target.tags = {sorted(self.tags)} but a complete target's boxes are of classes "
+                f"{sorted(found)}; pass complete=False when boxes are missing, or leave tags out"
             )
         both = (self.absent or frozenset()) & (found | (self.tags or frozenset()))
         if both:
-            raise ValueError(f"Target.absent names {sorted(both)}, which boxes or tags say are present; remove one")
+            raise ValueError(
+                f"Target.absent names {sorted(both)}, which boxes or tags say are present; "
+                "remove one"
+            )
 
     def __bool__(self) -> bool:
         """Refuse: an empty target is not an unknown one."""
-        raise TypeError("a Target has no truth value; ask len(target), target.complete or target.state")
+        raise TypeError(
+            "a Target has no truth value; ask len(target), target.complete or target.state"
+        )
 
     def __len__(self) -> int:
         """Return the number of boxes, ignored ones included."""
@@ -121,7 +138,7 @@ class Target:
 
     @property
     def present(self) -> frozenset[int] | None:
-        """The classes known to be present, ignored boxes included; None when the set is not known."""
+        """The classes known to be present, ignored boxes included; None when not known."""
         found = frozenset(self.labels.tolist())
         if self.complete:
             return found
@@ -136,15 +153,18 @@ class Target:
 
     def to(self, device: torch.device | str) -> Target:
         """Return the same target on another device."""
-        moved = {name: getattr(self, name).to(device) for name in ("boxes", "labels", "ignore", "scores", "negatives")}
+        moved = {
+            name: getattr(self, name).to(device)
+            for name in ("boxes", "labels", "ignore", "scores", "negatives")
+        }
         return Target(
             **moved, origin=self.origin, tags=self.tags, absent=self.absent, complete=self.complete
         )
 
     def select(self, keep: Tensor) -> Target:
-        """Return the target with only the boxes that `keep`, a mask (n,) or positions, names; knowledge unchanged.
+        """Return the target with only the boxes that `keep`, a mask (n,) or positions, names.
 
-        A complete target stays complete only while no box is dropped.
+        What is known beside boxes stays; a complete target that loses a box is complete no more.
         """
         chosen = torch.arange(len(self), device=self.boxes.device)[keep]
         complete = self.complete and len(chosen) == len(self)
@@ -162,8 +182,10 @@ class Target:
 
     @staticmethod
     def unknown(tags: Iterable[int] | None = None) -> Target:
-        """Return a target without boxes that is not complete: unlabelled, or tagged when `tags` are given."""
-        return Target(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), tags=tags, complete=False)  # type: ignore[arg-type]
+        """Return a target without boxes, not complete: unlabelled, or tagged with `tags`."""
+        known = class_set(tags, "Target.tags")
+        no_labels = torch.zeros(0, dtype=torch.int64)
+        return Target(torch.zeros(0, 4), no_labels, tags=known, complete=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -174,8 +196,8 @@ class Detections:
         boxes: (n, 4) float32, xyxy in pixels.
         labels: (n,) int64, 1...C.
         scores: (n,) float32, finite.
-        probs: (n, C + 1) in [0, 1], column 0 background, or None. Rows sum to 1 for softmax heads and need not for
-            one-vs-rest heads.
+        probs: (n, C + 1) in [0, 1], column 0 background, or None. Rows sum to 1 for softmax heads
+            and need not for one-vs-rest heads.
         features: (n, d), finite, or None.
 
     Raises:
@@ -199,24 +221,14 @@ class Detections:
         check_vector(self.scores, n, torch.float32, "Detections.scores")
         if not bool(self.scores.isfinite().all()):
             row = int((~self.scores.isfinite()).nonzero()[0])
-            raise ValueError(f"Detections.scores[{row}] = {float(self.scores[row])}: scores must be finite")
+            raise ValueError(
+                f"Detections.scores[{row}] = {float(self.scores[row])}: scores must be finite"
+            )
         if self.probs is not None:
             check_matrix(self.probs, n, "Detections.probs")
-            self._check_probs(self.probs)
+            check_probs(self.probs, self.labels)
         if self.features is not None:
             check_matrix(self.features, n, "Detections.features")
-
-    def _check_probs(self, probs: Tensor) -> None:
-        if not len(probs):
-            return
-        low, high = float(probs.min()), float(probs.max())
-        if low < -1e-5 or high > 1 + 1e-5:
-            raise ValueError(f"Detections.probs span [{low:g}, {high:g}]; probabilities are needed, not logits")
-        if int(self.labels.max()) >= probs.shape[1]:
-            raise ValueError(
-                f"Detections.labels reach {int(self.labels.max())} but probs have {probs.shape[1]} columns, "
-                "background included; give C + 1 columns"
-            )
 
     def __bool__(self) -> bool:
         """Refuse: no detection is not the same as not looked at."""
@@ -229,7 +241,9 @@ class Detections:
     def __repr__(self) -> str:
         """Say in one line what was found."""
         best = f", best {float(self.scores.max()):.2f}" if len(self) else ""
-        kept = "".join(f", {name}" for name in ("probs", "features") if getattr(self, name) is not None)
+        kept = "".join(
+            f", {name}" for name in ("probs", "features") if getattr(self, name) is not None
+        )
         return f"Detections({_count(len(self), 'box')}{best}{kept})"
 
     def to(self, device: torch.device | str) -> Detections:
@@ -270,7 +284,8 @@ class Evidence:
         for name, value in self.data.items():
             if not isinstance(name, str) or not isinstance(value, Tensor | str | float | int):
                 raise ValueError(
-                    f"Evidence.data[{name!r}] is a {type(value).__name__}; data maps names to tensors, strings, numbers"
+                    f"Evidence.data[{name!r}] is a {type(value).__name__}; "
+                    "data maps names to tensors, strings, numbers"
                 )
 
 
@@ -281,8 +296,8 @@ class Request:
     Args:
         id: unique within a cycle; `cycle.run` makes it unique within a run.
         image_id: the image it is about.
-        kind: `"complete"` (draw every box), `"verify"` (is this box of this class right?), `"region"` (what is in this
-            box?) or `"tag"` (which classes are there?).
+        kind: `"complete"` (draw every box), `"verify"` (is this box of this class right?),
+            `"region"` (what is in this box?) or `"tag"` (which classes are there?).
         box: (4,) float32, for `"verify"` and `"region"`.
         label: the class in question, for `"verify"`.
         score: how much it is worth labelling; higher is more.
@@ -307,15 +322,26 @@ class Request:
             if not isinstance(value, str) or not value:
                 raise ValueError(f"Request.{name} = {value!r}: a non-empty string is needed")
         if self.kind not in KINDS:
-            raise ValueError(f"Request.kind = {self.kind!r} of {self.image_id!r}: use one of {', '.join(KINDS)}")
+            raise ValueError(
+                f"Request.kind = {self.kind!r} of {self.image_id!r}: use one of {', '.join(KINDS)}"
+            )
         if self.box is not None:
-            check_boxes(self.box[None] if isinstance(self.box, Tensor) else self.box, f"Request.box of {self.image_id!r}")
+            one = self.box[None] if isinstance(self.box, Tensor) else self.box
+            check_boxes(one, f"Request.box of {self.image_id!r}")
         if self.kind in ("verify", "region") and self.box is None:
-            raise ValueError(f"Request.box of {self.image_id!r} is None: a {self.kind} request needs its box (4,)")
+            raise ValueError(
+                f"Request.box of {self.image_id!r} is None: a {self.kind} request "
+                "needs its box (4,)"
+            )
         if self.kind == "verify" and (self.label is None or self.label < 1):
-            raise ValueError(f"Request.label of {self.image_id!r} = {self.label!r}: a verify request needs a class 1...C")
+            raise ValueError(
+                f"Request.label of {self.image_id!r} = {self.label!r}: a verify request "
+                "needs a class 1...C"
+            )
         if self.score is not None and self.score != self.score:
-            raise FloatingPointError(f"Request.score of {self.image_id!r} is NaN; the strategy must not rank by it")
+            raise FloatingPointError(
+                f"Request.score of {self.image_id!r} is NaN; the strategy must not rank by it"
+            )
 
     def __repr__(self) -> str:
         """Say in one line what is asked."""
@@ -329,8 +355,8 @@ class Answer:
 
     Args:
         request_id: the request it answers.
-        target: the boxes or tags given: a complete target (`"complete"`), one with `tags` (`"tag"`), one with the box
-            and class found, or none for *no object here* (`"region"`).
+        target: the boxes or tags given: a complete target (`"complete"`), one with `tags`
+            (`"tag"`), one with the box and class found, or none for *no object here* (`"region"`).
         verdict: `"accept"`, `"reject"` (both for `"verify"`) or `"skip"` (any kind).
         by: who answered.
         seconds: what it cost.
@@ -349,12 +375,19 @@ class Answer:
         """Validate."""
         if self.verdict is not None and self.verdict not in VERDICTS:
             raise ValueError(
-                f"Answer.verdict = {self.verdict!r} to {self.request_id!r}: use one of {', '.join(VERDICTS)}"
+                f"Answer.verdict = {self.verdict!r} to {self.request_id!r}: "
+                f"use one of {', '.join(VERDICTS)}"
             )
         if self.target is None and self.verdict is None:
-            raise ValueError(f"Answer to {self.request_id!r} is empty: give a target or a verdict, 'skip' if need be")
+            raise ValueError(
+                f"Answer to {self.request_id!r} is empty: give a target or a verdict, "
+                "'skip' if need be"
+            )
         if not (isinstance(self.seconds, int | float) and 0 <= self.seconds < float("inf")):
-            raise ValueError(f"Answer.seconds = {self.seconds!r} to {self.request_id!r}: a finite number >= 0 is needed")
+            raise ValueError(
+                f"Answer.seconds = {self.seconds!r} to {self.request_id!r}: "
+                "a finite number >= 0 is needed"
+            )
 
     def __repr__(self) -> str:
         """Say in one line what was answered."""

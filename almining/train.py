@@ -1,7 +1,10 @@
-"""One training loop. What is minimised comes from a `step`; the loop brings batches, schedule and a progress bar.
+"""One training loop.
 
-Order, augmentation and dropout are functions of (seed, epoch, step, item), so nothing depends on what was drawn before.
-torch's global generators, which torchvision's samplers and dropout use, are seeded around each step and put back.
+What is minimised comes from a `step`; the loop brings batches, schedule and a progress bar.
+
+Order, augmentation and dropout are functions of (seed, epoch, step, item), so nothing depends on
+what was drawn before. torch's global generators, which torchvision's samplers and dropout use, are
+seeded around each step and put back.
 """
 
 from __future__ import annotations
@@ -13,11 +16,11 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from almining.boxes import flip
 from almining.data.pool import Pool
 from almining.detectors.base import device_of
+from almining.progress import bar
 from almining.records import Target
 from almining.rng import derive, forked, generator
 
@@ -32,7 +35,8 @@ class TrainConfig:
         lr: peak learning rate.
         optimizer: `"sgd"` (momentum 0.9) or `"adamw"`.
         weight_decay: L2 of SGD, decoupled decay of AdamW.
-        schedule: `"cosine"`: linear warm-up, then a half cosine down to zero; `"constant"`: warm-up, then flat.
+        schedule: `"cosine"`: linear warm-up, then a half cosine down to zero; `"constant"`:
+            warm-up, then flat.
         warmup: share of the steps in which the rate rises linearly.
         clip: largest gradient norm; larger ones are scaled down to it.
         flip: mirror an image left to right half of the time.
@@ -52,15 +56,23 @@ class TrainConfig:
         """Validate."""
         for name, low in (("steps", 0), ("batch", 1)):
             if getattr(self, name) < low:
-                raise ValueError(f"TrainConfig.{name} = {getattr(self, name)}: at least {low} is needed")
+                raise ValueError(
+                    f"TrainConfig.{name} = {getattr(self, name)}: at least {low} is needed"
+                )
         for name in ("lr", "clip"):
             if not getattr(self, name) > 0:
-                raise ValueError(f"TrainConfig.{name} = {getattr(self, name)}: a number above 0 is needed")
+                raise ValueError(
+                    f"TrainConfig.{name} = {getattr(self, name)}: a number above 0 is needed"
+                )
         if not 0 <= self.warmup <= 1:
-            raise ValueError(f"TrainConfig.warmup = {self.warmup}: a share of the steps, 0 to 1, is needed")
+            raise ValueError(
+                f"TrainConfig.warmup = {self.warmup}: a share of the steps, 0 to 1, is needed"
+            )
         for name, known in (("optimizer", ("sgd", "adamw")), ("schedule", ("cosine", "constant"))):
             if getattr(self, name) not in known:
-                raise ValueError(f"TrainConfig.{name} = {getattr(self, name)!r}: use one of {', '.join(known)}")
+                raise ValueError(
+                    f"TrainConfig.{name} = {getattr(self, name)!r}: use one of {', '.join(known)}"
+                )
 
     def rate(self, step: int) -> float:
         """Return the learning rate of step 0, 1, ... as a share of `lr`.
@@ -116,9 +128,10 @@ def mirrored(image: Tensor, target: Target) -> tuple[Tensor, Target]:
 
 
 def order(ids: Sequence[str], *, seed: int, batch: int, step: int) -> list[tuple[int, str]]:
-    """Return the (epoch, image id) pairs of one step: epochs are random permutations laid end to end.
+    """Return the (epoch, image id) pairs of one step.
 
-    A function of its arguments alone, so any step can be repeated without those before it.
+    Epochs are random permutations laid end to end. A function of its arguments alone, so
+    any step can be repeated without those before it.
 
     >>> [image_id for _, image_id in order(["a"], seed=0, batch=2, step=5)]
     ['a', 'a']
@@ -126,9 +139,12 @@ def order(ids: Sequence[str], *, seed: int, batch: int, step: int) -> list[tuple
     places = range(step * batch, (step + 1) * batch)
     epochs = sorted({place // len(ids) for place in places})
     shuffled = {
-        epoch: torch.randperm(len(ids), generator=generator(seed, "order", epoch)).tolist() for epoch in epochs
+        epoch: torch.randperm(len(ids), generator=generator(seed, "order", epoch)).tolist()
+        for epoch in epochs
     }
-    return [(place // len(ids), ids[shuffled[place // len(ids)][place % len(ids)]]) for place in places]
+    return [
+        (place // len(ids), ids[shuffled[place // len(ids)][place % len(ids)]]) for place in places
+    ]
 
 
 def fit(
@@ -149,7 +165,8 @@ def fit(
         config: how long and how.
         seed: of order, augmentation and whatever the step draws.
         ids: the images to train on; all of the pool by default.
-        step: `step(detector, batch, *, generator)` returns named losses; the detector's own by default.
+        step: `step(detector, batch, *, generator)` returns named losses; the detector's own by
+            default.
         progress: whether to show a progress bar, or what to call it.
 
     Returns:
@@ -157,26 +174,31 @@ def fit(
 
     Raises:
         ValueError: when there is no image to train on.
-        FloatingPointError: naming the images of the batch, when a loss is not finite; the weights are those before it.
+        FloatingPointError: naming the images of the batch, when a loss is not finite; the weights
+            are those before it.
     """
     chosen = list(pool.ids if ids is None else ids)
     if config.steps and not chosen:
-        raise ValueError(f"there is no image to train on: {pool!r} has none that the recipe trains on")
+        raise ValueError(
+            f"there is no image to train on: {pool!r} has none that the recipe trains on"
+        )
     parameters = [parameter for parameter in detector.parameters() if parameter.requires_grad]
     device = device_of(detector)
     optimizer = _optimizer(parameters, config)
     losses_by_step = []
-    name = progress if isinstance(progress, str) else "train"
-    with tqdm(range(config.steps), desc=name, unit="step", disable=not progress, leave=False) as bar:
-        for number in bar:
+    with bar(range(config.steps), progress=progress, name="train", unit="step") as shown:
+        for number in shown:
             batch = _load(pool, chosen, config, seed=seed, step=number, device=device)
             with forked(derive(seed, "step", number), device):
-                losses = (step or plain_step)(detector, batch, generator=generator(seed, "draw", number))
-                total = torch.stack([value for value in losses.values()]).sum()
+                losses = (step or plain_step)(
+                    detector, batch, generator=generator(seed, "draw", number)
+                )
+                total = torch.stack(list(losses.values())).sum()
                 values = {key: float(value.detach()) for key, value in losses.items()}
                 if not math.isfinite(float(total.detach())):
                     raise FloatingPointError(
-                        f"loss is not finite in step {number}: {values}; the images were {', '.join(batch.ids)}. "
+                        f"loss is not finite in step {number}: {values}; "
+                        f"the images were {', '.join(batch.ids)}. "
                         "Look at their boxes, or lower the learning rate"
                     )
                 for group in optimizer.param_groups:
@@ -186,13 +208,15 @@ def fit(
                 torch.nn.utils.clip_grad_norm_(parameters, config.clip)
                 optimizer.step()
             losses_by_step.append(values | {"loss": float(total.detach())})
-            bar.set_postfix(loss=f"{losses_by_step[-1]['loss']:.3f}", refresh=False)
+            shown.set_postfix(loss=f"{losses_by_step[-1]['loss']:.3f}", refresh=False)
     return losses_by_step
 
 
 def _optimizer(parameters: list[torch.nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
     if config.optimizer == "sgd":
-        return torch.optim.SGD(parameters, config.lr, momentum=0.9, weight_decay=config.weight_decay)
+        return torch.optim.SGD(
+            parameters, config.lr, momentum=0.9, weight_decay=config.weight_decay
+        )
     return torch.optim.AdamW(parameters, config.lr, weight_decay=config.weight_decay)
 
 

@@ -1,4 +1,4 @@
-"""A pool of flat colours and a detector that learns them: everything the loop needs, in milliseconds."""
+"""A pool of flat colours and a detector that learns them: all the loop needs, in milliseconds."""
 
 from __future__ import annotations
 

@@ -80,3 +80,11 @@ def entropy_loop(probs):
                 total -= q * math.log(q) if q > 0 else 0.0
         found.append(total)
     return found
+
+
+def containment(inner, outer):
+    """Share of one box inside another, corner by corner."""
+    width = min(inner[2], outer[2]) - max(inner[0], outer[0])
+    height = min(inner[3], outer[3]) - max(inner[1], outer[1])
+    size = (inner[2] - inner[0]) * (inner[3] - inner[1])
+    return width * height / size if width > 0 and height > 0 and size > 0 else 0.0

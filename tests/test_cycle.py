@@ -25,12 +25,21 @@ def first(detector, pool: Pool, budget: int, *, generator: torch.Generator) -> l
 
 
 def recipe(**changes) -> Recipe:
-    base = Recipe("first", None, train=TRAIN, needs=(), restart="start", trains_on=labelled, query=first)
+    base = Recipe(
+        "first", None, train=TRAIN, needs=(), restart="start", trains_on=labelled, query=first
+    )
     return replace(base, **changes)
 
 
 def go(chosen: Recipe | None = None, pool: Pool = START, **changes):
-    ask = {"oracle": Simulated(HIDDEN), "budget": 3, "cycles": 2, "seed": 0, "test": TEST, "progress": False}
+    ask = {
+        "oracle": Simulated(HIDDEN),
+        "budget": 3,
+        "cycles": 2,
+        "seed": 0,
+        "test": TEST,
+        "progress": False,
+    }
     return run(chosen or recipe(), changes.pop("detector", FlatDetector()), pool, **(ask | changes))
 
 
@@ -44,7 +53,9 @@ def test_a_run_counts_what_it_spent() -> None:
     assert [row.images for row in history.rows] == [4, 7, 10]
     assert [row.boxes for row in history.rows] == [4, 7, 10]
     assert [len(row.picked) for row in history.rows] == [0, 3, 3]
-    assert history.rows[1].seconds > 0 and history.rows[2].seconds == pytest.approx(2 * history.rows[1].seconds)
+    assert history.rows[1].seconds > 0 and history.rows[2].seconds == pytest.approx(
+        2 * history.rows[1].seconds
+    )
     assert all("AP50" in row.metrics for row in history.rows)
     assert history.pending == () and history.pool.cycle == 2
     assert history.pool.since(history.rows[2].picked[0]) == 2
@@ -90,6 +101,14 @@ def test_trains_on(trains_on, expected: int) -> None:
     assert len(trains_on(go(cycles=1).pool)) == expected
 
 
+def test_trains_on_and_restart_by_name() -> None:
+    assert recipe(trains_on="acquired").trains_on is acquired
+    with pytest.raises(ValueError, match=r"first: trains_on = 'some': use .*one of all, labelled"):
+        recipe(trains_on="some")
+    with pytest.raises(ValueError, match="first: restart = 'never': use start or continue"):
+        recipe(restart="never")
+
+
 def test_schedule_may_depend_on_what_is_labelled() -> None:
     asked: list[int] = []
 
@@ -103,9 +122,15 @@ def test_schedule_may_depend_on_what_is_labelled() -> None:
 
 def test_mined_targets_are_trained_on_and_told_apart() -> None:
     def mine(detector, pool: Pool, *, generator):
-        image_id = next(image_id for image_id in pool.ids if pool.target(image_id).state == "tagged")
+        image_id = next(
+            image_id for image_id in pool.ids if pool.target(image_id).state == "tagged"
+        )
         found = Target(
-            boxes((0, 0, 5, 5)), labels(1), origin=("mined:test:1",), scores=torch.tensor([0.99]), complete=False
+            boxes((0, 0, 5, 5)),
+            labels(1),
+            origin=("mined:test:1",),
+            scores=torch.tensor([0.99]),
+            complete=False,
         )
         return {image_id: found}
 
@@ -118,7 +143,9 @@ def test_mined_targets_are_trained_on_and_told_apart() -> None:
 def test_an_oracle_that_has_not_answered_leaves_requests_pending() -> None:
     class Slow:
         def ask(self, requests, pool):
-            yield Answer(requests[1].id, target=HIDDEN.target(requests[1].image_id), by="me", seconds=1.0)
+            yield Answer(
+                requests[1].id, target=HIDDEN.target(requests[1].image_id), by="me", seconds=1.0
+            )
 
     history = go(oracle=Slow())
     assert len(history.rows) == 1 and len(history.pending) == 2
@@ -136,7 +163,9 @@ def test_budget_in_boxes_and_seconds(unit: str) -> None:
                 yield Answer(request.id, target=two, by="me", seconds=2.0)
 
     history = go(oracle=Priced(), unit=unit, budget=5, cycles=1)
-    assert len(history.rows[1].picked) == 3  # 2 + 2 < 5 <= 2 + 2 + 2: the answer that crosses still counts
+    assert (
+        len(history.rows[1].picked) == 3
+    )  # 2 + 2 < 5 <= 2 + 2 + 2: the answer that crosses still counts
     assert history.pending == ()
 
 
@@ -196,12 +225,24 @@ class NoProbs(FlatDetector):
         (lambda: go(budget=2.5), "budget = 2.5.*whole for images"),
         (lambda: go(cycles=-1), "cycles = -1"),
         (lambda: go(unit="euros"), "unit = 'euros'"),
-        (lambda: go(recipe(needs=("regions",))), r"first needs a detector with regions\(\.\.\.\), and FlatDetector"),
-        (lambda: go(baselines.entropy_max(), detector=NoProbs()), "entropy_max needs detections with probs, and NoProbs"),
-        (lambda: go(detector=FlatDetector(("light", "dark"))), "the detector knows classes .'light', 'dark'."),
+        (
+            lambda: go(recipe(needs=("regions",))),
+            r"first needs a detector with regions\(\.\.\.\), and FlatDetector",
+        ),
+        (
+            lambda: go(baselines.entropy_max(), detector=NoProbs()),
+            "entropy_max needs detections with probs, and NoProbs",
+        ),
+        (
+            lambda: go(detector=FlatDetector(("light", "dark"))),
+            "the detector knows classes .'light', 'dark'.",
+        ),
         (lambda: go(test=flat_pool(2, classes=("x", "y"))), "the test pool knows classes"),
         (lambda: go(test=regimes.tags_only(TEST)), "test image 'test-0' is not complete .8 in all"),
-        (lambda: go(recipe(query=lambda *a, **k: first(*a, **k)[:1] * 2)), "made 2 requests with 1 different ids"),
+        (
+            lambda: go(recipe(query=lambda *a, **k: first(*a, **k)[:1] * 2)),
+            "made 2 requests with 1 different ids",
+        ),
     ],
 )
 def test_refused_before_training(call, says: str) -> None:

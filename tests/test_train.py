@@ -23,7 +23,9 @@ def test_same_seed_same_weights() -> None:
 
 def test_learns() -> None:
     detector = FlatDetector()
-    losses = fit(detector, flat_pool(2), TrainConfig(steps=40, batch=2, lr=0.3), seed=0, progress=False)
+    losses = fit(
+        detector, flat_pool(2), TrainConfig(steps=40, batch=2, lr=0.3), seed=0, progress=False
+    )
     assert losses[-1]["loss"] < 0.7 * losses[0]["loss"]
     assert set(losses[0]) == {"cls", "loss"}
 
@@ -50,7 +52,9 @@ def test_a_batch_larger_than_the_pool() -> None:
 
 def test_mirrored_moves_boxes_with_the_image() -> None:
     image = torch.arange(12.0).reshape(1, 2, 6).expand(3, 2, 6) / 12
-    known = Target(boxes((0, 0, 2, 2)), labels(1), negatives=boxes((5, 0, 6, 1)), complete=False, tags={1})
+    known = Target(
+        boxes((0, 0, 2, 2)), labels(1), negatives=boxes((5, 0, 6, 1)), complete=False, tags={1}
+    )
     seen, moved = mirrored(image, known)
     assert moved.boxes.tolist() == [[4, 0, 6, 2]] and moved.negatives.tolist() == [[0, 0, 1, 1]]
     assert torch.equal(seen[:, :, 4:6].flip(2), image[:, :, 0:2]) and moved.tags == {1}
@@ -85,7 +89,9 @@ def test_non_finite_loss_names_the_images_and_leaves_the_weights() -> None:
 def test_schedule() -> None:
     config = TrainConfig(steps=100, warmup=0.1)
     rates = [config.rate(step) for step in range(100)]
-    assert rates[0] == pytest.approx(0.1) and rates[9] == 1 and rates[-1] == pytest.approx(0, abs=1e-9)
+    assert (
+        rates[0] == pytest.approx(0.1) and rates[9] == 1 and rates[-1] == pytest.approx(0, abs=1e-9)
+    )
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert TrainConfig(steps=100, schedule="constant").rate(99) == 1
 

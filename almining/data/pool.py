@@ -78,14 +78,9 @@ class DataError(ValueError):
         """Keep the findings and show the first twenty."""
         self.findings = tuple(findings)
         shown = [str(finding) for finding in self.findings[:20]]
-        more = (
-            [f"... and {len(self.findings) - 20} more, all in .findings"]
-            if len(self.findings) > 20
-            else []
-        )
-        super().__init__(
-            "\n".join([f"{len(self.findings)} problem(s) in the data:", *shown, *more])
-        )
+        if len(self.findings) > 20:
+            shown.append(f"... and {len(self.findings) - 20} more, all in .findings")
+        super().__init__("\n".join([f"{len(self.findings)} problem(s) in the data:", *shown]))
 
 
 class Pool:
@@ -154,15 +149,17 @@ class Pool:
             high = max(values, default=0)
             if high > len(self.classes):
                 raise ValueError(
-                    f"Pool: {field} of {image_id!r} hold {high}, but there are {len(self.classes)} classes "
-                    f"({', '.join(self.classes[:5])}...); labels are 1...{len(self.classes)}"
+                    f"Pool: {field} of {image_id!r} hold {high}, but there are "
+                    f"{len(self.classes)} classes ({', '.join(self.classes[:5])}...); "
+                    f"labels are 1...{len(self.classes)}"
                 )
 
     def _known(self, image_id: str) -> str:
         if image_id not in self._targets:
             near = ", ".join(repr(known) for known in self.ids[:3])
             raise ValueError(
-                f"no image {image_id!r} in this pool of {len(self)}; its ids look like {near or 'nothing'}"
+                f"no image {image_id!r} in this pool of {len(self)}; "
+                f"its ids look like {near or 'nothing'}"
             )
         return image_id
 
@@ -217,7 +214,7 @@ class Pool:
         return self._infos.get(self._known(image_id), ImageInfo())
 
     def since(self, image_id: str) -> int:
-        """Return the cycle in which the image's target was last updated; 0 when it is as at the start."""
+        """Return the cycle in which the image's target was last updated; 0 is the start."""
         return self._since.get(self._known(image_id), 0)
 
     def subset(self, ids: Iterable[str]) -> Pool:
@@ -233,7 +230,8 @@ class Pool:
         for image_id in targets:
             if cycle < self.since(image_id):
                 raise ValueError(
-                    f"image {image_id!r} was last updated in cycle {self.since(image_id)}, later than cycle = {cycle}"
+                    f"image {image_id!r} was last updated in cycle {self.since(image_id)}, "
+                    f"later than cycle = {cycle}"
                 )
         pairs = [
             (image_id, targets.get(image_id, self._targets[image_id])) for image_id in self.ids

@@ -27,8 +27,7 @@ def tags_only(pool: Pool) -> Pool:
 
 
 def unlabelled(pool: Pool, *, keep: int, seed: int, tags: bool = False) -> Pool:
-    """Return the pool with `keep` images, drawn at random, left as they are and nothing known of
-    the others.
+    """Return the pool with `keep` random images as they are and nothing known of the others.
 
     Args:
         pool: whose labels are hidden.
@@ -51,9 +50,11 @@ def unlabelled(pool: Pool, *, keep: int, seed: int, tags: bool = False) -> Pool:
 
 
 def _tagged(pool: Pool, image_id: str) -> Target:
-    present = pool.target(image_id).present
+    target = pool.target(image_id)
+    present = target.present
     if present is None:
         raise ValueError(
-            f"the classes present in {image_id!r} are not known ({pool.target(image_id).state}), so it cannot be tagged"
+            f"the classes present in {image_id!r} are not known ({target.state}), "
+            "so it cannot be tagged"
         )
     return Target.unknown(present)

@@ -1,7 +1,7 @@
 """Backbones with a feature pyramid: a tiny one for a CPU, and torchvision's ResNets.
 
-The tiny one is made for images of 100 to 400 pixels: strides 4, 8, 16 and a pooled 32, batch normalisation (measured
-here: group normalisation learns more slowly at this size).
+The tiny one is made for images of 100 to 400 pixels: strides 4, 8, 16 and a pooled 32, batch
+normalisation (measured here: group normalisation learns more slowly at this size).
 """
 
 from __future__ import annotations
@@ -33,14 +33,18 @@ class ConvBlock(nn.Module):
 
 
 class TinyBackbone(nn.Module):
-    """A convolutional net of three levels (strides 4, 8, 16) with a feature pyramid and a pooled level of stride 32.
+    """A small convolutional net with a feature pyramid.
+
+    It has three levels (strides 4, 8, 16) and a pooled one of stride 32.
 
     Args:
         widths: channels of the stem and of the three levels.
         channels: channels of every pyramid level.
     """
 
-    def __init__(self, *, widths: tuple[int, int, int, int] = (24, 48, 96, 160), channels: int = 64) -> None:
+    def __init__(
+        self, *, widths: tuple[int, int, int, int] = (24, 48, 96, 160), channels: int = 64
+    ) -> None:
         """Make the layers."""
         super().__init__()
         stem, *levels = widths
@@ -53,7 +57,10 @@ class TinyBackbone(nn.Module):
         self.out_channels = channels
 
     def forward(self, x: Tensor) -> OrderedDict[str, Tensor]:
-        """Map images (b, 3, h, w) to levels `"0"`, `"1"`, `"2"`, `"pool"` of (b, channels, h / stride, w / stride)."""
+        """Map images (b, 3, h, w) to levels `"0"`, `"1"`, `"2"` and `"pool"`.
+
+        Each is (b, channels, h / stride, w / stride).
+        """
         x = self.stem(x)
         found: OrderedDict[str, Tensor] = OrderedDict()
         for number, level in enumerate(self.levels):
@@ -64,7 +71,7 @@ class TinyBackbone(nn.Module):
 
 
 def make_backbone(name: str) -> nn.Module:
-    """Return an untrained backbone by name: `"tiny"`, `"resnet18"`, `"resnet34"`, `"resnet50"` or `"resnet101"`.
+    """Return an untrained backbone by name: `"tiny"`, or one of `RESNETS`.
 
     Raises:
         ValueError: for another name.

@@ -1,8 +1,9 @@
 """What the library asks of a detector, and how it finds out what a detector offers.
 
-A detector turns images into `Detections` and, with targets, into a dictionary of named losses. Some offer more:
-`regions` (class probabilities and features of given boxes), `dense` (a probability per pixel) and `embed` (one vector per
-image). A user's own detector is any class with `losses`, `detect`, `classes` and `parameters`; it need not inherit.
+A detector turns images into `Detections` and, with targets, into a dictionary of named losses. Some
+offer more: `regions` (class probabilities and features of given boxes), `dense` (a probability per
+pixel) and `embed` (one vector per image). A user's own detector is any class with `losses`,
+`detect`, `classes` and `parameters`; it need not inherit.
 """
 
 from __future__ import annotations
@@ -41,14 +42,17 @@ class Detector(nn.Module, ABC):
 
         Args:
             images: b tensors (3, h, w), which may differ in size.
-            targets: b targets. What is not boxed counts as background, whatever `complete` says; a `step` that knows
-                better masks it.
+            targets: b targets. What is not boxed counts as background, whatever `complete` says; a
+                `step` that knows better masks it.
             generator: for whatever the detector draws at random.
         """
 
     @abstractmethod
     def detect(self, images: Sequence[Tensor]) -> list[Detections]:
-        """Return what is found in each image, best first; no gradient, and as in evaluation whatever the mode."""
+        """Return what is found in each image, best first.
+
+        No gradient, and as in evaluation whatever the mode.
+        """
 
 
 def device_of(detector: Any) -> torch.device:
@@ -59,12 +63,15 @@ def device_of(detector: Any) -> torch.device:
     """
     for parameter in detector.parameters():
         return parameter.device
-    raise ValueError(f"{type(detector).__name__} has no parameters, so there is nothing to train and no device to go to")
+    raise ValueError(
+        f"{type(detector).__name__} has no parameters, "
+        "so there is nothing to train and no device to go to"
+    )
 
 
 @contextmanager
 def mode(module: nn.Module, training: bool) -> Iterator[None]:
-    """Put every part of a module in training or evaluation mode inside the block; each part's own mode comes back."""
+    """Put a module in training or evaluation mode inside the block; each part's own comes back."""
     before = [(part, part.training) for part in module.modules()]
     module.train(training)
     try:
@@ -75,7 +82,7 @@ def mode(module: nn.Module, training: bool) -> Iterator[None]:
 
 
 def check_batch(images: Sequence[Tensor], targets: Sequence[Target] | None = None) -> None:
-    """Raise a `ValueError` unless `images` are images and, when given, there is one target for each.
+    """Raise unless `images` are images and, when targets are given, there is one for each.
 
     Args:
         images: b tensors (3, h, w).
@@ -84,13 +91,16 @@ def check_batch(images: Sequence[Tensor], targets: Sequence[Target] | None = Non
     for position, image in enumerate(images):
         check_image(image, f"images[{position}]")
     if targets is not None and len(targets) != len(images):
-        raise ValueError(f"{len(images)} images but {len(targets)} targets; give one target for each image")
+        raise ValueError(
+            f"{len(images)} images but {len(targets)} targets; give one target for each image"
+        )
 
 
 def embed(detector: Any, images: Sequence[Tensor]) -> Tensor:
     """Return one feature vector per image, (b, d).
 
-    A detector's own `embed` where it has one; otherwise the region features of the box that covers the image.
+    A detector's own `embed` where it has one; otherwise the region features of the box that covers
+    the image.
 
     Raises:
         ValueError: when the detector offers neither.
@@ -100,15 +110,19 @@ def embed(detector: Any, images: Sequence[Tensor]) -> Tensor:
         return vectors
     if not hasattr(detector, "regions"):
         raise ValueError(
-            f"{type(detector).__name__} offers neither embed(images) nor regions(images, boxes), and a strategy needs "
-            "image features; add one of the two methods"
+            f"{type(detector).__name__} offers neither embed(images) nor regions(images, boxes), "
+            "and a strategy needs image features; add one of the two methods"
         )
     whole = [image.new_tensor([[0, 0, image.shape[2], image.shape[1]]]) for image in images]
     return torch.cat([found.features for found in detector.regions(images, whole)])
 
 
-def pool_levels(levels: Iterable[Tensor], sizes: Sequence[tuple[int, int]], padded: Sequence[int]) -> Tensor:
-    """Return the mean of each level over each image's own part of a padded batch, joined, (b, levels x channels).
+def pool_levels(
+    levels: Iterable[Tensor], sizes: Sequence[tuple[int, int]], padded: Sequence[int]
+) -> Tensor:
+    """Return the mean of each level over each image's own part of a padded batch.
+
+    The levels' means are joined: (b, levels x channels).
 
     Args:
         levels: feature maps (b, channels, rows, columns).
@@ -120,10 +134,14 @@ def pool_levels(levels: Iterable[Tensor], sizes: Sequence[tuple[int, int]], padd
         rows = [max(1, round(height / padded[0] * level.shape[2])) for height, _ in sizes]
         columns = [max(1, round(width / padded[1] * level.shape[3])) for _, width in sizes]
         parts = zip(level, rows, columns, strict=True)
-        vectors.append(torch.stack([one[:, :row, :column].mean(dim=(1, 2)) for one, row, column in parts]))
+        vectors.append(
+            torch.stack([one[:, :row, :column].mean(dim=(1, 2)) for one, row, column in parts])
+        )
     return torch.cat(vectors, dim=1)
 
 
 def offers(detector: Any, need: str) -> bool:
     """Tell whether a detector has the method `need`; `"embed"` is met by `regions`, too."""
-    return callable(getattr(detector, need, None)) or (need == "embed" and offers(detector, "regions"))
+    return callable(getattr(detector, need, None)) or (
+        need == "embed" and offers(detector, "regions")
+    )

@@ -1,11 +1,14 @@
-"""Faster R-CNN on torchvision's parts, run stage by stage: propose, assign, sample, pool, predict, decode.
+"""Faster R-CNN on torchvision's parts, run stage by stage.
 
-torchvision's own forward hides the stages and drops what active learning needs: class probabilities and features of every
-detection, given regions, and boxes that are neither positive nor negative. The parts (RPN, RoI heads, transform) stay
-torchvision's, so any of its Faster R-CNN models can be taken as it is, weights included.
+The stages are: propose, assign, sample, pool, predict, decode. torchvision's own forward
+hides them and drops what active learning needs: class probabilities and features of every
+detection, given regions, and boxes that are neither positive nor negative. The parts (RPN, RoI
+heads, transform) stay torchvision's, so any of its Faster R-CNN models can be taken as it is,
+weights included.
 
 Source: Faster R-CNN (Ren et al., NeurIPS 2015); feature pyramid (Lin et al., CVPR 2017).
-Differs: anchors and proposals lying mostly (>= 50%) in an ignored box are never sampled as background.
+Differs: anchors and proposals lying mostly (>= 50%) in an ignored box are never sampled as
+background.
 """
 
 from __future__ import annotations
@@ -29,7 +32,8 @@ from almining.detectors.base import Detector, check_batch, device_of, mode, pool
 from almining.records import Detections, Target
 from almining.rng import forked
 
-IGNORED = 0.5  # share of an anchor or proposal inside an ignored box above which it is no background
+# share of an anchor or proposal inside an ignored box from which on it is no background
+IGNORED = 0.5
 
 
 class FasterRCNN(Detector):
@@ -49,8 +53,8 @@ class FasterRCNN(Detector):
         outputs = model.roi_heads.box_predictor.cls_score.out_features
         if outputs != len(self.classes) + 1:
             raise ValueError(
-                f"the model has {outputs} outputs, but {len(self.classes)} classes and background need "
-                f"{len(self.classes) + 1}; make it with num_classes={len(self.classes) + 1}"
+                f"the model has {outputs} outputs, but {len(self.classes)} classes and background "
+                f"need {len(self.classes) + 1}; make it with num_classes={len(self.classes) + 1}"
             )
         self.model = model
 
@@ -59,8 +63,8 @@ class FasterRCNN(Detector):
     ) -> dict[str, Tensor]:
         """Return the four losses `rpn_cls`, `rpn_reg`, `cls` and `reg`.
 
-        Boxes without area match nothing and are left out. torchvision's two samplers draw from torch's global generator:
-        `train.fit` seeds it around every step.
+        Boxes without area match nothing and are left out. torchvision's two samplers draw from
+        torch's global generator: `train.fit` seeds it around every step.
         """
         check_batch(images, targets)
         with mode(self, True):
@@ -92,13 +96,17 @@ class FasterRCNN(Detector):
 
     @torch.no_grad()
     def regions(self, images: Sequence[Tensor], boxes: Sequence[Tensor]) -> list[Detections]:
-        """Return, for given boxes (n, 4) of each image, their class probabilities and features, in the given order.
+        """Return class probabilities and features of given boxes (n, 4) of each image.
 
-        The boxes stay as they are; the label is the most probable foreground class and the score its probability.
+        The boxes stay as they are, in their order; the label is the most probable
+        foreground class and the score its probability.
         """
         check_batch(images)
         if len(boxes) != len(images):
-            raise ValueError(f"{len(images)} images but boxes for {len(boxes)}; give one (n, 4) tensor for each image")
+            raise ValueError(
+                f"{len(images)} images but boxes for {len(boxes)}; "
+                "give one (n, 4) tensor for each image"
+            )
         if not images:
             return []
         with mode(self, False):
@@ -109,7 +117,7 @@ class FasterRCNN(Detector):
             ]
             logits, _, features = self._heads(pyramid, scaled, batch.image_sizes)
         counts = [len(given) for given in boxes]
-        probs = logits.softmax(dim=1)
+        probs = _finite(logits.softmax(dim=1))
         found = []
         for given, p, f in zip(boxes, probs.split(counts), features.split(counts), strict=True):
             scores, labels = p[:, 1:].max(dim=1)
@@ -118,7 +126,7 @@ class FasterRCNN(Detector):
 
     @torch.no_grad()
     def embed(self, images: Sequence[Tensor]) -> Tensor:
-        """Return one vector per image: the mean of each pyramid level, joined, (b, levels x channels).
+        """Return one vector per image: its pyramid levels' means, joined, (b, levels x channels).
 
         Differs: BiB's appendix does not say which layer gives an image's features.
         """
@@ -177,7 +185,9 @@ class FasterRCNN(Detector):
         heads = self.model.roi_heads
         truth = [target["boxes"] for target in known]
         proposals = heads.add_gt_proposals(proposals, truth)
-        matches, labels = heads.assign_targets_to_proposals(proposals, truth, [target["labels"] for target in known])
+        matches, labels = heads.assign_targets_to_proposals(
+            proposals, truth, [target["labels"] for target in known]
+        )
         for label, proposal, ignore in zip(labels, proposals, ignored, strict=True):
             _leave_out(label, proposal, ignore)
         kept = heads.subsample(labels)
@@ -208,7 +218,7 @@ class FasterRCNN(Detector):
     ) -> list[Detections]:
         heads = self.model.roi_heads
         counts = [len(boxes) for boxes in proposals]
-        probs = logits.softmax(dim=1).split(counts)
+        probs = _finite(logits.softmax(dim=1)).split(counts)
         boxes = heads.box_coder.decode(deltas, proposals).split(counts)  # (r, C + 1, 4) each
         found = []
         for image, size, p, b, f in zip(
@@ -219,12 +229,19 @@ class FasterRCNN(Detector):
             wide = (candidates[:, 2:] - candidates[:, :2] > 1e-2).all(dim=1)
             rows, labels, candidates = rows[wide], columns[wide] + 1, candidates[wide]
             scores = p[rows, labels]
-            kept = batched_nms(candidates, scores, labels, heads.nms_thresh)[: heads.detections_per_img]
-            original = clip(candidates[kept] / _scale(image, size).to(p.device), tuple(image.shape[1:]))
-            found.append(
-                Detections(original, labels[kept], scores[kept], probs=p[rows[kept]], features=f[rows[kept]])
-            )
+            kept = batched_nms(candidates, scores, labels, heads.nms_thresh)
+            kept = kept[: heads.detections_per_img]
+            unscaled = candidates[kept] / _scale(image, size).to(p.device)
+            original = clip(unscaled, (image.shape[1], image.shape[2]))
+            from_rows = {"probs": p[rows[kept]], "features": f[rows[kept]]}
+            found.append(Detections(original, labels[kept], scores[kept], **from_rows))
         return found
+
+
+def _finite(probs: Tensor) -> Tensor:
+    if not bool(probs.isfinite().all()):  # NaN is above no threshold: it would look like no object
+        raise FloatingPointError("class probabilities are not finite; the weights have diverged")
+    return probs
 
 
 def _as_dict(target: Target, device: torch.device) -> dict[str, Tensor]:
@@ -265,8 +282,6 @@ def faster_rcnn(
     >>> [len(detector.detect([torch.zeros(3, 96, 128)])), detector.classes]
     [1, ('cat', 'dog')]
     """
-    from almining.rng import forked
-
     with forked(seed, torch.device("cpu")):
         base = make_backbone(backbone)
         settings: dict[str, Any] = {"min_size": min_size, "max_size": max_size}
@@ -277,11 +292,15 @@ def faster_rcnn(
         return FasterRCNN(TorchvisionFasterRCNN(base, **(settings | options)), classes)
 
 
-def _tiny_settings(backbone: nn.Module, outputs: int, *, width: int = 256, pool: int = 5) -> dict[str, Any]:
+def _tiny_settings(
+    backbone: nn.Module, outputs: int, *, width: int = 256, pool: int = 5
+) -> dict[str, Any]:
     """Return what suits objects of 12 to 130 pixels and a CPU."""
     channels = int(backbone.out_channels)  # type: ignore[arg-type]
     return {
-        "rpn_anchor_generator": AnchorGenerator(((16,), (32,), (64,), (112,)), ((0.5, 1.0, 2.0),) * 4),
+        "rpn_anchor_generator": AnchorGenerator(
+            ((16,), (32,), (64,), (112,)), ((0.5, 1.0, 2.0),) * 4
+        ),
         "rpn_pre_nms_top_n_train": 400,
         "rpn_pre_nms_top_n_test": 300,
         "rpn_post_nms_top_n_train": 200,
@@ -299,9 +318,10 @@ def _tiny_settings(backbone: nn.Module, outputs: int, *, width: int = 256, pool:
 
 
 def reuse(detector: FasterRCNN, trained: FasterRCNN) -> FasterRCNN:
-    """Copy the backbone and, where shapes agree, the RPN and box head of `trained` into `detector`; return it.
+    """Return `detector` with the backbone, and RPN and box head that fit, of `trained`.
 
-    The class predictor stays as it is: classes differ.
+    It is changed in place; weights are copied where shapes agree. The class predictor stays as it
+    is: classes differ.
     """
     state = detector.model.state_dict()
     taken = {
@@ -311,5 +331,3 @@ def reuse(detector: FasterRCNN, trained: FasterRCNN) -> FasterRCNN:
     }
     detector.model.load_state_dict(state | taken)
     return detector
-
-

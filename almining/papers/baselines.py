@@ -1,8 +1,8 @@
 """The strategies every paper is compared with, as BiB's appendix defines them.
 
-Random (uniform, balanced by class), entropy (max, sum), core-set, and core-set weighted by entropy. They share one
-training, so that only the choice of images differs. Leaves out what belongs to one paper alone: each paper's folder has
-its own rivals.
+Random (uniform, balanced by class), entropy (max, sum), core-set, and core-set weighted by entropy.
+They share one training, so that only the choice of images differs. Leaves out what belongs to one
+paper alone: each paper's folder has its own rivals.
 
 Source: BiB (Vo et al., ECCV 2022), appendix §3.2, Eq. 7-10. Notebook: 00_start_here.
 """
@@ -52,7 +52,15 @@ class Config:
     @classmethod
     def toy(cls) -> Config:
         """Return values for 240 scenes of 128 pixels, measured on a CPU."""
-        return cls(steps_per_image=2.0, batch=8, lr=1e-3, optimizer="adamw", schedule="cosine", least_steps=40, most_steps=200)
+        return cls(
+            steps_per_image=2.0,
+            batch=4,
+            lr=1e-3,
+            optimizer="adamw",
+            schedule="cosine",
+            least_steps=40,
+            most_steps=400,
+        )
 
     def schedule_for(self, pool: Pool) -> TrainConfig:
         """Return the schedule once so many images are labelled."""
@@ -73,26 +81,37 @@ def u_random(config: Config | None = None) -> Recipe:
     Source: BiB appendix §3.2, *u-random*.
     """
 
-    def query(detector: Any, pool: Pool, budget: int, *, generator: torch.Generator) -> list[Request]:
+    def query(
+        detector: Any, pool: Pool, budget: int, *, generator: torch.Generator
+    ) -> list[Request]:
         waiting = _open(pool)
-        chosen = [waiting[position] for position in sample(len(waiting), budget, generator=generator)]
-        return [_request(image_id, Evidence("random", {}, "drawn at random")) for image_id in chosen]
+        chosen = [
+            waiting[position] for position in sample(len(waiting), budget, generator=generator)
+        ]
+        return [
+            _request(image_id, Evidence("random", {}, "drawn at random")) for image_id in chosen
+        ]
 
     return _recipe("u_random", config, query)
 
 
 def b_random(config: Config | None = None) -> Recipe:
-    """Return random sampling balanced over classes: always an image of the class with the fewest labelled images.
+    """Return random sampling balanced over classes.
+
+    Always asks for an image of the class with the fewest labelled images.
 
     Source: BiB appendix §3.2, *b-random*; ties between classes are broken at random.
-    Differs: the paper reads an image's classes from its weak labels, and so does this: tags, never hidden boxes. A class
-    is represented by the labelled images it is in, not by its boxes, as in the reference code.
+    Differs: the paper reads an image's classes from its weak labels, and so does this: tags, never
+    hidden boxes. A class is represented by the labelled images it is in, not by its boxes, as in
+    the reference code.
 
     Raises:
         ValueError: from the query, naming an image of which the classes are not known.
     """
 
-    def query(detector: Any, pool: Pool, budget: int, *, generator: torch.Generator) -> list[Request]:
+    def query(
+        detector: Any, pool: Pool, budget: int, *, generator: torch.Generator
+    ) -> list[Request]:
         waiting = {image_id: _present(pool, image_id) for image_id in _open(pool)}
         counts = Counter(label for image_id in labelled(pool) for label in _present(pool, image_id))
         requests: list[Request] = []
@@ -142,14 +161,16 @@ def core_set(config: Config | None = None) -> Recipe:
 def core_set_ent(config: Config | None = None) -> Recipe:
     """Return core-set selection with distances weighted by the image's largest box entropy.
 
-    Source: BiB appendix §3.2, Eq. 10. Differs: the reference code weights only the distances to images labelled before
-    the cycle; here, as printed, all of them.
+    Source: BiB appendix §3.2, Eq. 10. Differs: the reference code weights only the distances to
+    images labelled before the cycle; here, as printed, all of them.
     """
     return _core_set("core_set_ent", config, weighted=True)
 
 
 def _entropy(name: str, config: Config | None, reduce: str) -> Recipe:
-    def query(detector: Any, pool: Pool, budget: int, *, generator: torch.Generator) -> list[Request]:
+    def query(
+        detector: Any, pool: Pool, budget: int, *, generator: torch.Generator
+    ) -> list[Request]:
         waiting = _open(pool)
         scores, evidence = [], []
         for _, found in detect(detector, pool, waiting, progress=f"{name}: score"):
@@ -162,10 +183,14 @@ def _entropy(name: str, config: Config | None, reduce: str) -> Recipe:
 
 
 def _core_set(name: str, config: Config | None, *, weighted: bool) -> Recipe:
-    def query(detector: Any, pool: Pool, budget: int, *, generator: torch.Generator) -> list[Request]:
+    def query(
+        detector: Any, pool: Pool, budget: int, *, generator: torch.Generator
+    ) -> list[Request]:
         if not len(pool):
             return []
-        features = torch.stack([v for _, v in embeddings(detector, pool, progress=f"{name}: features")])
+        features = torch.stack(
+            [v for _, v in embeddings(detector, pool, progress=f"{name}: features")]
+        )
         done = [i for i, image_id in enumerate(pool.ids) if pool.target(image_id).complete]
         weights = _entropies(detector, pool) if weighted else None
         chosen = k_center(features, budget, labelled=done, weights=weights, generator=generator)
@@ -176,7 +201,9 @@ def _core_set(name: str, config: Config | None, *, weighted: bool) -> Recipe:
 
 
 def _entropies(detector: Any, pool: Pool) -> Tensor:
-    return torch.tensor([entropy(found, reduce="max") for _, found in detect(detector, pool, progress="entropy")])
+    return torch.tensor(
+        [entropy(found, reduce="max") for _, found in detect(detector, pool, progress="entropy")]
+    )
 
 
 def _uncertain(found: Detections, pool: Pool, *, most: int = 3) -> Evidence:
@@ -185,7 +212,8 @@ def _uncertain(found: Detections, pool: Pool, *, most: int = 3) -> Evidence:
     text = "nothing was detected"
     if len(order):
         named = pool.classes[int(found.labels[order[0]]) - 1]
-        text = f"most uncertain: {named} at {float(found.scores[order[0]]):.2f}, entropy {float(values[order[0]]):.2f}"
+        score, value = float(found.scores[order[0]]), float(values[order[0]])
+        text = f"most uncertain: {named} at {score:.2f}, entropy {value:.2f}"
     data = {"boxes": found.boxes[order], "labels": found.labels[order], "entropies": values[order]}
     return Evidence("entropy", data, text)
 
@@ -212,11 +240,26 @@ def _request(image_id: str, evidence: Evidence, score: float | None = None) -> R
     return Request(f"complete:{image_id}", image_id, "complete", score=score, evidence=evidence)
 
 
-def _recipe(name: str, config: Config | None, query: Query, *, needs: tuple[str, ...] = ()) -> Recipe:
+def _recipe(
+    name: str, config: Config | None, query: Query, *, needs: tuple[str, ...] = ()
+) -> Recipe:
     config = Config.toy() if config is None else config
     return Recipe(
-        name, config, train=config.schedule_for, needs=needs, restart="start", trains_on=labelled, query=query
+        name,
+        config,
+        train=config.schedule_for,
+        needs=needs,
+        restart="start",
+        trains_on=labelled,
+        query=query,
     )
 
 
-ALL: tuple[Callable[[Config | None], Recipe], ...] = (u_random, b_random, entropy_max, entropy_sum, core_set, core_set_ent)
+ALL: tuple[Callable[[Config | None], Recipe], ...] = (
+    u_random,
+    b_random,
+    entropy_max,
+    entropy_sum,
+    core_set,
+    core_set_ent,
+)

@@ -39,8 +39,8 @@ def test_unlabelled_is_a_function_of_the_seed() -> None:
 def test_edges() -> None:
     assert len(regimes.unlabelled(flat_pool(0), keep=0, seed=0)) == 0
     assert regimes.unlabelled(flat_pool(2), keep=2, seed=0).target("flat-1").complete
-    with pytest.raises(ValueError, match="keep = 3.*between 0 and the pool's 2"):
+    with pytest.raises(ValueError, match=r"keep = 3.*between 0 and the pool's 2"):
         regimes.unlabelled(flat_pool(2), keep=3, seed=0)
     unknown = flat_pool(1).updated({"flat-0": Target.unknown()}, cycle=0)
-    with pytest.raises(ValueError, match="'flat-0' are not known.*unlabelled"):
+    with pytest.raises(ValueError, match=r"'flat-0' are not known.*unlabelled"):
         regimes.tags_only(unknown)

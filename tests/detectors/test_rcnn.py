@@ -43,7 +43,9 @@ def test_same_losses_as_torchvisions_own_forward(detector: FasterRCNN, image: to
     assert ours["cls"] == pytest.approx(float(theirs["loss_classifier"].detach()), rel=1e-5)
 
 
-def test_same_detections_as_torchvisions_own_forward(detector: FasterRCNN, image: torch.Tensor) -> None:
+def test_same_detections_as_torchvisions_own_forward(
+    detector: FasterRCNN, image: torch.Tensor
+) -> None:
     (ours,) = detector.detect([image])
     with torch.no_grad():
         (theirs,) = detector.model.eval()([image])
@@ -53,7 +55,9 @@ def test_same_detections_as_torchvisions_own_forward(detector: FasterRCNN, image
     assert torch.allclose(ours.scores, theirs["scores"], atol=1e-6)
 
 
-def test_probs_and_features_come_with_every_detection(detector: FasterRCNN, image: torch.Tensor) -> None:
+def test_probs_and_features_come_with_every_detection(
+    detector: FasterRCNN, image: torch.Tensor
+) -> None:
     (found,) = detector.detect([image])
     assert found.probs is not None and found.features is not None
     assert found.probs.shape == (len(found), 4) and found.features.shape == (len(found), 256)
@@ -91,13 +95,17 @@ def test_embedding_does_not_depend_on_the_batch(detector: FasterRCNN) -> None:
         assert float((alone - row).norm() / alone.norm()) < 0.1
 
 
-def test_ignored_boxes_are_neither_positive_nor_negative(detector: FasterRCNN, image: torch.Tensor) -> None:
+def test_ignored_boxes_are_neither_positive_nor_negative(
+    detector: FasterRCNN, image: torch.Tensor
+) -> None:
     hidden = Target(boxes((0, 0, 160, 128)), labels(1), ignore=torch.tensor([True]))
     background = Target(boxes(), labels())
     ignored, plain = losses(detector, [image], [hidden]), losses(detector, [image], [background])
     assert plain["cls"] > 0 and plain["rpn_cls"] > 0
     assert ignored["cls"] == ignored["reg"] == ignored["rpn_reg"] == 0
-    assert ignored["rpn_cls"] < plain["rpn_cls"] * 1.5  # only anchors that leave the image are left to learn from
+    assert (
+        ignored["rpn_cls"] < plain["rpn_cls"] * 1.5
+    )  # only anchors that leave the image are left to learn from
 
 
 def test_left_out_are_background_mostly_inside_only() -> None:
@@ -109,7 +117,9 @@ def test_left_out_are_background_mostly_inside_only() -> None:
     assert found.tolist() == [-1, 0, 0, 2]
 
 
-def test_images_without_boxes_and_boxes_without_area(detector: FasterRCNN, image: torch.Tensor) -> None:
+def test_images_without_boxes_and_boxes_without_area(
+    detector: FasterRCNN, image: torch.Tensor
+) -> None:
     flat = Target(boxes((5, 5, 5, 20)), labels(2))
     empty = Target(boxes(), labels())
     assert losses(detector, [image], [flat]) == pytest.approx(losses(detector, [image], [empty]))
@@ -150,7 +160,9 @@ def test_learns_one_image() -> None:
     optimizer = torch.optim.AdamW(detector.parameters(), 2e-3)
     for step in range(45):
         with forked(step, CPU):
-            total = sum(detector.losses([picture] * 2, [truth] * 2, generator=generator(step)).values())
+            total = sum(
+                detector.losses([picture] * 2, [truth] * 2, generator=generator(step)).values()
+            )
         optimizer.zero_grad()
         total.backward()  # type: ignore[union-attr]
         optimizer.step()
@@ -162,11 +174,17 @@ def test_learns_one_image() -> None:
     ("call", "says"),
     [
         (lambda d: d.detect([torch.zeros(1, 8, 8)]), r"images\[0\] must be a float32 tensor"),
-        (lambda d: d.losses([torch.zeros(3, 8, 8)], [], generator=generator(0)), "1 images but 0 targets"),
+        (
+            lambda d: d.losses([torch.zeros(3, 8, 8)], [], generator=generator(0)),
+            "1 images but 0 targets",
+        ),
         (lambda d: d.regions([torch.zeros(3, 8, 8)], []), "1 images but boxes for 0"),
         (lambda d: FasterRCNN(d.model, ["only"]), "4 outputs, but 1 classes.*num_classes=2"),
         (lambda d: faster_rcnn([]), "at least one class"),
-        (lambda d: faster_rcnn(["a"], backbone="vgg"), "backbone = 'vgg' is not known; use one of tiny, resnet18"),
+        (
+            lambda d: faster_rcnn(["a"], backbone="vgg"),
+            "backbone = 'vgg' is not known; use one of tiny, resnet18",
+        ),
     ],
 )
 def test_rejected(detector: FasterRCNN, call, says: str) -> None:
@@ -175,6 +193,8 @@ def test_rejected(detector: FasterRCNN, call, says: str) -> None:
 
 
 def test_torchvisions_resnet_backbone() -> None:
-    large = faster_rcnn(["a"], backbone="resnet18", min_size=64, max_size=96, rpn_post_nms_top_n_test=20)
+    large = faster_rcnn(
+        ["a"], backbone="resnet18", min_size=64, max_size=96, rpn_post_nms_top_n_test=20
+    )
     assert isinstance(large.model, TorchvisionFasterRCNN)
     assert large.embed([torch.zeros(3, 64, 64)]).shape[0] == 1

@@ -64,10 +64,16 @@ def test_every_strategy_runs_a_cycle(make) -> None:
 
 def test_u_random_is_uniform() -> None:
     counts = Counter(
-        request.image_id for seed in range(400) for request in ask(baselines.u_random(), budget=4, seed=seed)
+        request.image_id
+        for seed in range(400)
+        for request in ask(baselines.u_random(), budget=4, seed=seed)
     )
-    assert set(counts) == {image_id for image_id in START.ids if not START.target(image_id).complete}
-    assert all(60 < count < 145 for count in counts.values())  # 100 expected, four standard deviations
+    assert set(counts) == {
+        image_id for image_id in START.ids if not START.target(image_id).complete
+    }
+    assert all(
+        60 < count < 145 for count in counts.values()
+    )  # 100 expected, four standard deviations
 
 
 def test_b_random_takes_the_least_represented_class() -> None:
@@ -76,7 +82,10 @@ def test_b_random_takes_the_least_represented_class() -> None:
     targets |= {f"flat-{i}": Target.unknown({2}) for i in range(9, 13)}
     pool = Pool(["common", "rare"], targets, FlatImages())
     for seed in range(10):
-        asked = [request.image_id for request in ask(baselines.b_random(), pool=pool, budget=3, seed=seed)]
+        asked = [
+            request.image_id
+            for request in ask(baselines.b_random(), pool=pool, budget=3, seed=seed)
+        ]
         assert {int(image_id.split("-")[1]) >= 9 for image_id in asked} == {True}
 
 
@@ -84,7 +93,11 @@ def test_b_random_counts_images_and_balances_to_the_end() -> None:
     targets = {f"flat-{i}": Target.unknown({1 + i % 3}) for i in range(30)}
     pool = Pool(["a", "b", "c"], targets, FlatImages())
     asked = ask(baselines.b_random(), pool=pool, budget=12)
-    assert Counter(int(request.image_id.split("-")[1]) % 3 for request in asked) == {0: 4, 1: 4, 2: 4}
+    assert Counter(int(request.image_id.split("-")[1]) % 3 for request in asked) == {
+        0: 4,
+        1: 4,
+        2: 4,
+    }
 
 
 def test_b_random_takes_images_without_classes_last() -> None:
@@ -94,18 +107,24 @@ def test_b_random_takes_images_without_classes_last() -> None:
 
 
 def test_b_random_refuses_rather_than_reading_hidden_truth() -> None:
-    with pytest.raises(ValueError, match="b_random needs the classes of every image.*unlabelled"):
+    with pytest.raises(ValueError, match=r"b_random needs the classes of every image.*unlabelled"):
         ask(baselines.b_random(), pool=regimes.unlabelled(HIDDEN, keep=4, seed=0))
 
 
-@pytest.mark.parametrize(("make", "reduce"), [(baselines.entropy_max, "max"), (baselines.entropy_sum, "sum")])
+@pytest.mark.parametrize(
+    ("make", "reduce"), [(baselines.entropy_max, "max"), (baselines.entropy_sum, "sum")]
+)
 def test_entropy_asks_for_the_most_uncertain_first(make, reduce: str) -> None:
     detector = slanted()
     waiting = [image_id for image_id in START.ids if not START.target(image_id).complete]
     scores = {i: entropy(detector.detect([START.image(i)])[0], reduce=reduce) for i in waiting}
     requests = ask(make(), detector=detector)
-    assert [request.image_id for request in requests] == sorted(waiting, key=lambda i: -scores[i])[:5]
-    assert [request.score for request in requests] == pytest.approx(sorted(scores.values())[::-1][:5])
+    assert [request.image_id for request in requests] == sorted(waiting, key=lambda i: -scores[i])[
+        :5
+    ]
+    assert [request.score for request in requests] == pytest.approx(
+        sorted(scores.values())[::-1][:5]
+    )
     assert requests[0].evidence.kind == "entropy" and len(requests[0].evidence.data["boxes"]) == 1
 
 

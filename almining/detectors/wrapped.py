@@ -1,7 +1,8 @@
 """Any torchvision detector in one line: `wrap(model, classes)`.
 
-A Faster R-CNN becomes the library's own, with `regions`, probabilities and features. Everything else (RetinaNet, FCOS,
-SSD) gives boxes, labels and scores only: enough for training, evaluation, random and core-set selection.
+A Faster R-CNN becomes the library's own, with `regions`, probabilities and features. Everything
+else (RetinaNet, FCOS, SSD) gives boxes, labels and scores only: enough for training, evaluation,
+random and core-set selection.
 """
 
 from __future__ import annotations
@@ -25,12 +26,16 @@ class Wrapped(Detector):
     Args:
         model: takes a list of images and, in training, dictionaries with `boxes` and `labels`.
         classes: the names of classes 1...C; the model must use the same numbers.
-        ignored: what to do with ignored boxes in training, which such a model cannot leave out of its loss: `"error"`, or
-            `"background"` to train on them as background.
+        ignored: what to do with ignored boxes in training, which such a model cannot leave out of
+            its loss: `"error"`, or `"background"` to train on them as background.
     """
 
     def __init__(
-        self, model: nn.Module, classes: Sequence[str], *, ignored: Literal["error", "background"] = "error"
+        self,
+        model: nn.Module,
+        classes: Sequence[str],
+        *,
+        ignored: Literal["error", "background"] = "error",
     ) -> None:
         """Keep the model."""
         super().__init__(classes)
@@ -51,11 +56,14 @@ class Wrapped(Detector):
         for position, target in enumerate(targets):
             if bool(target.ignore.any()) and self.ignored == "error":
                 raise ValueError(
-                    f"targets[{position}] has {int(target.ignore.sum())} ignored boxes, and {type(self.model).__name__} "
-                    'cannot leave them out of its loss; pass ignored="background" to wrap(), or use a Faster R-CNN'
+                    f"targets[{position}] has {int(target.ignore.sum())} ignored boxes, and "
+                    f"{type(self.model).__name__} cannot leave them out of its loss; "
+                    'pass ignored="background" to wrap(), or use a Faster R-CNN'
                 )
             solid = ~target.ignore & (area(target.boxes) > 0)
-            given.append({"boxes": target.boxes[solid].to(device), "labels": target.labels[solid].to(device)})
+            given.append(
+                {"boxes": target.boxes[solid].to(device), "labels": target.labels[solid].to(device)}
+            )
         with mode(self, True):
             losses: dict[str, Tensor] = self.model([image.to(device) for image in images], given)
         return losses
@@ -78,12 +86,13 @@ class Wrapped(Detector):
             labels = result["labels"]
             if len(labels) and int(labels.max()) > len(self.classes):
                 raise ValueError(
-                    f"{type(self.model).__name__} found class {int(labels.max())}, but classes are numbered "
-                    f"1...{len(self.classes)}; give wrap() all the model's classes, in its order"
+                    f"{type(self.model).__name__} found class {int(labels.max())}, but classes are "
+                    f"numbered 1...{len(self.classes)}; "
+                    "give wrap() all the model's classes, in its order"
                 )
             order = result["scores"].argsort(descending=True, stable=True)
             order = order[labels[order] > 0]  # one-vs-rest heads have an output for background, too
-            boxes = clip(result["boxes"], tuple(image.shape[1:]))
+            boxes = clip(result["boxes"], (image.shape[1], image.shape[2]))
             found.append(Detections(boxes[order], labels[order], result["scores"][order]))
         return found
 
@@ -95,11 +104,12 @@ class Wrapped(Detector):
             ValueError: when the model has no `backbone`.
         """
         check_batch(images)
-        transform, backbone = getattr(self.model, "transform", None), getattr(self.model, "backbone", None)
+        transform = getattr(self.model, "transform", None)
+        backbone = getattr(self.model, "backbone", None)
         if transform is None or backbone is None:
             raise ValueError(
-                f"{type(self.model).__name__} has no transform and backbone, so it gives no image features; "
-                "subclass Detector and add embed(images)"
+                f"{type(self.model).__name__} has no transform and backbone, "
+                "so it gives no image features; subclass Detector and add embed(images)"
             )
         with mode(self, False):
             batch, _ = transform([image.to(device_of(self)) for image in images])
@@ -117,7 +127,8 @@ def wrap(
     Args:
         model: a torchvision detection model; it is used, not copied.
         classes: the names of classes 1...C.
-        ignored: see `Wrapped`; a Faster R-CNN leaves ignored boxes out properly and needs no choice.
+        ignored: see `Wrapped`; a Faster R-CNN leaves ignored boxes out properly and needs no
+            choice.
 
     >>> from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn as mobile
     >>> wrap(mobile(weights=None, weights_backbone=None, num_classes=3), ["cat", "dog"]).classes

@@ -1,12 +1,15 @@
 import pytest
 import torch
-from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn, ssdlite320_mobilenet_v3_large
+from torchvision.models.detection import (
+    fasterrcnn_mobilenet_v3_large_320_fpn,
+    ssdlite320_mobilenet_v3_large,
+)
 from torchvision.models.detection.retinanet import RetinaNet
 
 from almining.detectors.backbones import make_backbone
 from almining.detectors.base import embed, offers
 from almining.detectors.rcnn import FasterRCNN
-from almining.detectors.wrap import Wrapped, wrap
+from almining.detectors.wrapped import Wrapped, wrap
 from almining.records import Target
 from almining.rng import generator
 from tests.fakes import FlatDetector, boxes, labels, target
@@ -17,7 +20,14 @@ IMAGE = torch.rand(3, 96, 128, generator=generator(0))
 
 @pytest.fixture(scope="module")
 def retinanet() -> Wrapped:
-    model = RetinaNet(make_backbone("tiny"), num_classes=3, min_size=96, max_size=128, anchor_generator=_anchors(), score_thresh=0.0)
+    model = RetinaNet(
+        make_backbone("tiny"),
+        num_classes=3,
+        min_size=96,
+        max_size=128,
+        anchor_generator=_anchors(),
+        score_thresh=0.0,
+    )
     found = wrap(model, CLASSES)
     assert isinstance(found, Wrapped)
     return found
@@ -30,7 +40,9 @@ def _anchors():
 
 
 def test_a_faster_rcnn_becomes_the_librarys_own() -> None:
-    model = fasterrcnn_mobilenet_v3_large_320_fpn(weights=None, weights_backbone=None, num_classes=3)
+    model = fasterrcnn_mobilenet_v3_large_320_fpn(
+        weights=None, weights_backbone=None, num_classes=3
+    )
     detector = wrap(model, CLASSES)
     assert isinstance(detector, FasterRCNN) and offers(detector, "regions")
 
@@ -45,14 +57,18 @@ def test_retinanet_detects_learns_and_embeds(retinanet: Wrapped) -> None:
 
 
 def test_any_other_model_works_too() -> None:
-    detector = wrap(ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=3), CLASSES)
+    detector = wrap(
+        ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=3), CLASSES
+    )
     assert len(detector.detect([IMAGE])) == 1
     assert embed(detector, [IMAGE]).ndim == 2
 
 
 def test_ignored_boxes_are_not_quietly_background(retinanet: Wrapped) -> None:
     hidden = Target(boxes((4, 4, 40, 40)), labels(1), ignore=torch.tensor([True]))
-    with pytest.raises(ValueError, match=r"targets\[0\] has 1 ignored boxes, and RetinaNet.*background"):
+    with pytest.raises(
+        ValueError, match=r"targets\[0\] has 1 ignored boxes, and RetinaNet.*background"
+    ):
         retinanet.losses([IMAGE], [hidden], generator=generator(0))
     willing = wrap(retinanet.model, CLASSES, ignored="background")
     assert willing.losses([IMAGE], [hidden], generator=generator(0))

@@ -1,0 +1,24 @@
+"""Detectors that learn from `Target` and answer with `Detections`."""
+
+from typing import TYPE_CHECKING
+
+from almining.lazy import attach
+
+if TYPE_CHECKING:
+    from almining.detectors import backbones as backbones
+    from almining.detectors import base as base
+    from almining.detectors import rcnn as rcnn
+    from almining.detectors import wrapped as wrapped
+    from almining.detectors.base import Detector as Detector
+    from almining.detectors.rcnn import faster_rcnn as faster_rcnn
+    from almining.detectors.wrapped import wrap as wrap
+
+__getattr__, __dir__ = attach(
+    __name__,
+    modules=["backbones", "base", "rcnn", "wrapped"],
+    names={
+        "Detector": "almining.detectors.base",
+        "faster_rcnn": "almining.detectors.rcnn",
+        "wrap": "almining.detectors.wrapped",
+    },
+)

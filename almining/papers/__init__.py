@@ -1,0 +1,10 @@
+"""The papers: each module is one mechanism in equation order, a frozen config and `recipe()`."""
+
+from typing import TYPE_CHECKING
+
+from almining.lazy import attach
+
+if TYPE_CHECKING:
+    from almining.papers import baselines as baselines
+
+__getattr__, __dir__ = attach(__name__, modules=["baselines"])

@@ -1,0 +1,141 @@
+"""Run random against entropy over several seeds, print the table and draw the curve.
+
+    python data_scripts/first_cycle.py --name toy
+    python data_scripts/first_cycle.py --name bccd --data voc:<folder> --labelled 10 --budget 20
+
+Results go to `notebooks/results/first_cycle_<name>.json`, one run at a time: what is there is not
+run again, so it can be stopped and started. The same ten lines run on anything `lab.setup` reads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import almining as al
+from almining.papers import baselines
+
+RESULTS = Path(__file__).parent.parent / "notebooks" / "results"
+ARMS = {"random": baselines.u_random, "entropy": baselines.entropy_max}
+
+
+def one_run(arm: str, seed: int, asked: argparse.Namespace) -> dict[str, Any]:
+    """Run one strategy with one seed and return its history as JSON.
+
+    Args:
+        arm: one of `ARMS`.
+        seed: decides the scenes or the labelled start, the picks and the training.
+        asked: the command line.
+    """
+    begun = time.perf_counter()
+    lab = al.lab.setup(
+        "faster_rcnn",
+        seed=seed,
+        labelled=asked.labelled,
+        test=asked.test,
+        data=asked.data,
+        device=asked.device,
+    )
+    history = al.cycle.run(
+        ARMS[arm](),
+        lab.detector,
+        lab.pool,
+        oracle=al.label.Simulated(lab.hidden),
+        test=lab.test,
+        budget=asked.budget,
+        cycles=asked.cycles,
+        seed=seed,
+    )
+    found: dict[str, Any] = json.loads(history.to_json())
+    return found | {
+        "arm": arm,
+        "seed": seed,
+        "minutes": round((time.perf_counter() - begun) / 60, 2),
+    }
+
+
+def table(runs: list[dict[str, Any]], metric: str = "AP50") -> str:
+    """Return a table of the metric per cycle: means, 95% intervals, and the paired difference.
+
+    Args:
+        runs: what `one_run` returned.
+        metric: which of the metrics.
+    """
+    arms = {
+        arm: sorted((run for run in runs if run["arm"] == arm), key=lambda run: run["seed"])
+        for arm in ARMS
+    }
+    lines = [
+        "| cycle | images | " + " | ".join(arms) + " | entropy - random |",
+        "|---|---|" + "---|" * (len(arms) + 1),
+    ]
+    for cycle, row in enumerate(runs[0]["rows"]):
+        values = {
+            arm: [run["rows"][cycle]["metrics"][metric] for run in of_arm]
+            for arm, of_arm in arms.items()
+        }
+        pairs = zip(values["entropy"], values["random"], strict=True)
+        cells = [_cell(of_arm) for of_arm in values.values()] + [_cell([a - b for a, b in pairs])]
+        lines.append(f"| {row['cycle']} | {row['images']} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _cell(values: list[float]) -> str:
+    mean, low, high = al.draw.interval(values)
+    return f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--data", default="toy", help="voc:<root>, coco:<json> or toy")
+    parser.add_argument("--name", required=True, help="what to call the results")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--labelled", type=int, default=20, help="images labelled at the start")
+    parser.add_argument("--budget", type=int, default=20, help="images asked per cycle")
+    parser.add_argument("--cycles", type=int, default=3)
+    parser.add_argument("--test", type=int, help="test images; all of the reader's own by default")
+    parser.add_argument("--device", help="cpu or cuda")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Run what is missing, write after each run, print the table, draw the curve."""
+    asked = _arguments()
+    where = asked.device or "default device"
+    file = asked.results / f"first_cycle_{asked.name}.json"
+    header = {
+        "data": asked.data.partition(":")[0],
+        "name": asked.name,
+        "labelled": asked.labelled,
+        "budget": asked.budget,
+        "cycles": asked.cycles,
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {where}",
+        "versions": {"torch": torch.__version__, "python": platform.python_version()},
+    }
+    runs = json.loads(file.read_text())["runs"] if file.exists() else []
+    for seed in asked.seeds:
+        for arm in ARMS:
+            if not any((run["arm"], run["seed"]) == (arm, seed) for run in runs):
+                runs.append(one_run(arm, seed, asked))
+                file.write_text(json.dumps(header | {"runs": runs}, indent=1) + "\n")
+                print(
+                    arm,
+                    seed,
+                    [round(row["metrics"]["AP50"], 3) for row in runs[-1]["rows"]],
+                    flush=True,
+                )
+    chosen = [run for run in runs if run["seed"] in asked.seeds]
+    print(table(chosen))
+    curves = {arm: [run for run in chosen if run["arm"] == arm] for arm in ARMS}
+    file.with_suffix(".png").write_bytes(al.draw.png(al.draw.curve(curves, x="images")))
+
+
+if __name__ == "__main__":
+    main()

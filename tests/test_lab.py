@@ -1,0 +1,154 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from almining import lab
+from almining.cycle import run
+from almining.label import Simulated
+from almining.papers import baselines
+
+
+def test_the_toy_world_is_the_default() -> None:
+    made = lab.setup("faster_rcnn", images=12, labelled=3, test=4)
+    assert made.toy and "toy world" in repr(made)
+    assert repr(made.pool) == "Pool(12: 3 complete, 9 tagged)"
+    assert made.hidden.ids == made.pool.ids and len(made.test) == 4
+    assert not set(made.test.ids) & set(made.pool.ids)
+    assert made.detector.classes == made.pool.classes
+    assert all(made.hidden.target(image_id).complete for image_id in made.hidden.ids)
+
+
+def test_seed_decides_scenes_and_start() -> None:
+    one, other = (lab.setup(images=6, labelled=2, test=1, seed=seed) for seed in (0, 1))
+    assert one.pool.ids != other.pool.ids
+
+
+@pytest.fixture
+def voc(tmp_path: Path) -> Path:
+    for folder in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (tmp_path / folder).mkdir(parents=True)
+    names = [f"im{i}" for i in range(6)]
+    for name in names:
+        Image.new("RGB", (96, 64), (90, 120, 60)).save(tmp_path / "JPEGImages" / f"{name}.jpg")
+        (tmp_path / "Annotations" / f"{name}.xml").write_text(
+            f"<annotation><filename>{name}.jpg</filename><size><width>96</width><height>64</height><depth>3</depth></size>"
+            "<object><name>cell</name><difficult>0</difficult><bndbox><xmin>11</xmin><ymin>11</ymin><xmax>50</xmax>"
+            "<ymax>40</ymax></bndbox></object></annotation>"
+        )
+    for split, chosen in (("trainval", names[:4]), ("test", names[4:])):
+        (tmp_path / "ImageSets" / "Main" / f"{split}.txt").write_text("\n".join(chosen) + "\n")
+    return tmp_path
+
+
+@pytest.fixture
+def coco(voc: Path, tmp_path: Path) -> Path:
+    shutil.copytree(voc / "JPEGImages", tmp_path / "coco" / "images")
+    images = [{"id": i, "file_name": f"im{i}.jpg", "width": 96, "height": 64} for i in range(6)]
+    boxes = [
+        {
+            "id": i + 1,
+            "image_id": i,
+            "category_id": 7,
+            "bbox": [10, 10, 40, 30],
+            "area": 1200,
+            "iscrowd": 0,
+        }
+        for i in range(6)
+    ]
+    file = tmp_path / "coco" / "instances.json"
+    file.write_text(
+        json.dumps(
+            {"images": images, "annotations": boxes, "categories": [{"id": 7, "name": "cell"}]}
+        )
+    )
+    return file
+
+
+@pytest.mark.parametrize("kind", ["voc", "coco"])
+def test_ones_own_images(kind: str, voc: Path, coco: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lab, "START_STEPS", {"cpu": 2, "cuda": 2})
+    monkeypatch.setenv("ALMINING_DATA", f"{kind}:{voc if kind == 'voc' else coco}")
+    made = lab.setup(labelled=2)
+    assert not made.toy and f"{kind} data" in made.note and "new heads" in made.note
+    assert made.detector.classes == ("cell",)
+    assert len(made.pool) + len(made.test) == 6 and not set(made.pool.ids) & set(made.test.ids)
+    config = baselines.Config(steps_per_image=0.5, batch=2)
+    history = run(
+        baselines.entropy_max(config),
+        made.detector,
+        made.pool,
+        oracle=Simulated(made.hidden),
+        test=made.test,
+        budget=1,
+        cycles=1,
+        seed=0,
+        progress=False,
+    )
+    assert history.rows[1].images == 3
+
+
+def test_images_and_test_limit_ones_own_pool(voc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lab, "START_STEPS", {"cpu": 1, "cuda": 1})
+    made = lab.setup(data=f"voc:{voc}", images=3, test=1, labelled=2)
+    assert (len(made.pool), len(made.test)) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("env", "says"),
+    [
+        ({"ALMINING_DATA": "imagenet"}, "ALMINING_DATA = 'imagenet': use voc:<root>"),
+        ({"ALMINING_DATA": "voc:"}, "ALMINING_DATA = 'voc:'"),
+        ({"ALMINING_DATA": "voc:nowhere"}, "neither trainval.txt and test.txt nor"),
+        ({"ALMINING_DATA": "coco:nowhere/instances.json"}, "no file|instances.json"),
+        (
+            {"ALMINING_DEVICE": "abacus"},
+            "device 'abacus' is not to be had here.*ALMINING_DEVICE=cpu",
+        ),
+        ({"ALMINING_SCALE": "huge"}, "ALMINING_SCALE = 'huge': use one of small, full"),
+    ],
+)
+def test_rejected(env: dict[str, str], says: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=says):
+        lab.setup(images=2, labelled=1, test=1)
+
+
+def test_unknown_lab() -> None:
+    with pytest.raises(ValueError, match="name = 'yolo': there is a lab for faster_rcnn"):
+        lab.setup("yolo")
+
+
+def test_knobs_redraw_when_moved() -> None:
+    from almining import draw
+
+    seen: list[tuple[float, str]] = []
+
+    def render(cut: float, colour: str):
+        seen.append((cut, colour))
+        return draw.blank(f"{cut} {colour}")
+
+    made = lab.knobs(render, cut=(0.0, 1.0, 0.25, 0.5), colour=["red", "blue"])
+    slider, menu, picture = made.children
+    before = bytes(picture.value)
+    assert before.startswith(b"\x89PNG") and seen == [(0.5, "red")]
+    slider.value = 0.75
+    menu.value = "blue"
+    assert seen[-1] == (0.75, "blue") and bytes(picture.value) != before
+
+
+def test_the_same_ten_lines_on_blood_cells(
+    real_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lab, "START_STEPS", {"cpu": 2})
+    monkeypatch.setenv("ALMINING_DATA", f"voc:{real_data / 'bccd'}")
+    made = lab.setup(labelled=3, images=8, test=4, device="cpu")
+    assert made.pool.classes == ("Platelets", "RBC", "WBC")
+    recipe = baselines.entropy_max(baselines.Config(steps_per_image=0.25, batch=2))
+    ask = {"oracle": Simulated(made.hidden), "test": made.test, "budget": 2, "cycles": 1, "seed": 0}
+    history = run(recipe, made.detector, made.pool, **ask, progress=False)
+    assert history.rows[1].images == 5 and "AP50" in history.rows[1].metrics
+    assert history.rows[1].boxes > history.rows[0].boxes

@@ -25,23 +25,16 @@ RESULTS = Path(__file__).parent.parent / "notebooks" / "results"
 ARMS = {"random": baselines.u_random, "entropy": baselines.entropy_max}
 
 
-def one_run(arm: str, seed: int, asked: argparse.Namespace) -> dict[str, Any]:
+def one_run(arm: str, seed: int, lab: al.lab.Lab, asked: argparse.Namespace) -> dict[str, Any]:
     """Run one strategy with one seed and return its history as JSON.
 
     Args:
         arm: one of `ARMS`.
-        seed: decides the scenes or the labelled start, the picks and the training.
+        seed: decides the picks and the training.
+        lab: pool, truth, test and start, the same for both strategies.
         asked: the command line.
     """
     begun = time.perf_counter()
-    lab = al.lab.setup(
-        "faster_rcnn",
-        seed=seed,
-        labelled=asked.labelled,
-        test=asked.test,
-        data=asked.data,
-        device=asked.device,
-    )
     history = al.cycle.run(
         ARMS[arm](),
         lab.detector,
@@ -105,6 +98,33 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _lab(seed: int, asked: argparse.Namespace) -> al.lab.Lab:
+    return al.lab.setup(
+        "faster_rcnn",
+        seed=seed,
+        labelled=asked.labelled,
+        test=asked.test,
+        data=asked.data,
+        device=asked.device,
+    )
+
+
+def _done(file: Path, header: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the runs of an earlier call, which must have asked for the same."""
+    if not file.exists():
+        return []
+    before = json.loads(file.read_text())
+    differ = {
+        key: (before[key], header[key])
+        for key in ("data", "labelled", "budget", "cycles")
+        if before[key] != header[key]
+    }
+    if differ:
+        raise SystemExit(f"{file.name} holds other runs: {differ}; choose another --name")
+    runs: list[dict[str, Any]] = before["runs"]
+    return runs
+
+
 def main() -> None:
     """Run what is missing, write after each run, print the table, draw the curve."""
     asked = _arguments()
@@ -119,18 +139,15 @@ def main() -> None:
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {where}",
         "versions": {"torch": torch.__version__, "python": platform.python_version()},
     }
-    runs = json.loads(file.read_text())["runs"] if file.exists() else []
+    runs = _done(file, header)
     for seed in asked.seeds:
-        for arm in ARMS:
-            if not any((run["arm"], run["seed"]) == (arm, seed) for run in runs):
-                runs.append(one_run(arm, seed, asked))
-                file.write_text(json.dumps(header | {"runs": runs}, indent=1) + "\n")
-                print(
-                    arm,
-                    seed,
-                    [round(row["metrics"]["AP50"], 3) for row in runs[-1]["rows"]],
-                    flush=True,
-                )
+        missing = [arm for arm in ARMS if (arm, seed) not in {(r["arm"], r["seed"]) for r in runs}]
+        lab = _lab(seed, asked) if missing else None
+        for arm in missing:
+            runs.append(one_run(arm, seed, lab, asked))
+            file.write_text(json.dumps(header | {"runs": runs}, indent=1) + "\n")
+            found = [round(row["metrics"]["AP50"], 3) for row in runs[-1]["rows"]]
+            print(arm, seed, found, flush=True)
     chosen = [run for run in runs if run["seed"] in asked.seeds]
     print(table(chosen))
     curves = {arm: [run for run in chosen if run["arm"] == arm] for arm in ARMS}

@@ -142,7 +142,9 @@ def main() -> None:
     runs = _done(file, header)
     for seed in asked.seeds:
         missing = [arm for arm in ARMS if (arm, seed) not in {(r["arm"], r["seed"]) for r in runs}]
-        lab = _lab(seed, asked) if missing else None
+        if not missing:
+            continue
+        lab = _lab(seed, asked)
         for arm in missing:
             runs.append(one_run(arm, seed, lab, asked))
             file.write_text(json.dumps(header | {"runs": runs}, indent=1) + "\n")

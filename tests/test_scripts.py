@@ -1,0 +1,60 @@
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from almining.papers import baselines
+from data_scripts import draw_pictures, first_cycle
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    short = baselines.Config(steps_per_image=0.5, batch=2, lr=1e-3, optimizer="adamw")
+    monkeypatch.setattr(baselines.Config, "toy", classmethod(lambda cls: short))
+    monkeypatch.setattr(first_cycle.al.lab, "SCALES", {"small": {"images": 8, "test": 2}})
+
+    def run(*arguments: str) -> str:
+        asked = ["first_cycle", "--name", "x", "--results", str(tmp_path), "--labelled", "2"]
+        small = ["--budget", "2", "--cycles", "1", "--device", "cpu"]
+        monkeypatch.setattr(sys, "argv", [*asked, *small, *arguments])
+        first_cycle.main()
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_first_cycle_writes_each_run_once(call, tmp_path: Path) -> None:
+    said = call("--seeds", "0")
+    assert "random 0" in said and "entropy 0" in said and "| 1 | 4 |" in said
+    before = json.loads((tmp_path / "first_cycle_x.json").read_text())
+    assert [(run["arm"], run["seed"]) for run in before["runs"]] == [("random", 0), ("entropy", 0)]
+    assert before["labelled"] == 2 and before["versions"]["torch"]
+    assert "random 0" not in call("--seeds", "0")  # done before: shown, not run
+    call("--seeds", "0", "1")
+    after = json.loads((tmp_path / "first_cycle_x.json").read_text())
+    assert after["runs"][:2] == before["runs"] and len(after["runs"]) == 4
+    assert (tmp_path / "first_cycle_x.png").read_bytes().startswith(b"\x89PNG")
+    with pytest.raises(SystemExit, match=r"holds other runs: \{'budget': \(2, 3\)\}"):
+        call("--budget", "3")
+
+
+def test_table_pairs_the_seeds() -> None:
+    def made(arm: str, seed: int, value: float) -> dict:
+        return {
+            "arm": arm,
+            "seed": seed,
+            "rows": [{"cycle": 0, "images": 5, "metrics": {"AP50": value}}],
+        }
+
+    runs = [
+        made("random", 0, 0.1),
+        made("random", 1, 0.5),
+        made("entropy", 1, 0.6),
+        made("entropy", 0, 0.2),
+    ]
+    assert first_cycle.table(runs).splitlines()[-1].endswith("| 0.100 [0.100, 0.100] |")
+
+
+def test_pictures() -> None:
+    assert draw_pictures.toy_world(0, 2).startswith(b"\x89PNG")

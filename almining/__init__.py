@@ -9,6 +9,7 @@ from almining.lazy import attach
 
 if TYPE_CHECKING:
     from almining import boxes as boxes
+    from almining import claims as claims
     from almining import cycle as cycle
     from almining import data as data
     from almining import demo as demo
@@ -32,6 +33,7 @@ __getattr__, __dir__ = attach(
     __name__,
     modules=[
         "boxes",
+        "claims",
         "cycle",
         "data",
         "demo",

@@ -69,18 +69,20 @@ def curve(
         return blank("no runs to draw")
     fig = figure(6.4, 3.4)
     ax = fig.add_subplot()
-    most, last = 1, 0.0
+    counts, last = set(), 0.0
     for number, (name, value) in enumerate(runs.items()):
         seeds = [value] if hasattr(value, "rows") or isinstance(value, Mapping) else list(value)
         spent = _line(ax, number, name, seeds, x, metric)
-        most, last = max(most, len(seeds)), max([last, *spent])
+        last = max([last, *spent])
+        counts.add(len(seeds))
     ax.set_xlabel(AXES[x] + _ticks(ax, x, last), fontsize=FONT + 1)
     ax.set_ylabel(f"{metric} on the test pool", fontsize=FONT + 1)
     ax.tick_params(labelsize=FONT)
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(axis="y", color="#e3e3e3", linewidth=0.7)
     ax.set_axisbelow(True)
-    note = f"mean and 95% interval,\nup to {most} seeds" if most > 1 else None
+    most = f"{max(counts)} seeds" if len(counts) == 1 else f"up to {max(counts)} seeds"
+    note = f"mean and 95% interval,\n{most}" if max(counts) > 1 else None
     fig.legend(
         loc="outside right upper",
         fontsize=FONT,

@@ -11,18 +11,23 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import time
 from pathlib import Path
 from typing import Any
 
-import torch
-
 import almining as al
+from almining.claims import claim, table
 from almining.papers import baselines
 
 RESULTS = Path(__file__).parent.parent / "notebooks" / "results"
 ARMS = {"random": baselines.u_random, "entropy": baselines.entropy_max}
+PAPER = (
+    0.005,
+    0.003,
+    0.003,
+    0.004,
+    -0.002,
+)  # BiB's supplement, VOC07, AP50: entropy-max less u-random
 
 
 def one_run(arm: str, seed: int, lab: al.lab.Lab, asked: argparse.Namespace) -> dict[str, Any]:
@@ -53,35 +58,29 @@ def one_run(arm: str, seed: int, lab: al.lab.Lab, asked: argparse.Namespace) -> 
     }
 
 
-def table(runs: list[dict[str, Any]], metric: str = "AP50") -> str:
-    """Return a table of the metric per cycle: means, 95% intervals, and the paired difference.
+def claims(runs: list[dict[str, Any]], command: str, metric: str = "AP50") -> list[dict[str, Any]]:
+    """Return one claim per cycle: that entropy is above random, seed by seed.
 
     Args:
         runs: what `one_run` returned.
+        command: what was called.
         metric: which of the metrics.
     """
-    arms = {
-        arm: sorted((run for run in runs if run["arm"] == arm), key=lambda run: run["seed"])
-        for arm in ARMS
-    }
-    lines = [
-        "| cycle | images | " + " | ".join(arms) + " | entropy - random |",
-        "|---|---|" + "---|" * (len(arms) + 1),
-    ]
-    for cycle, row in enumerate(runs[0]["rows"]):
-        values = {
-            arm: [run["rows"][cycle]["metrics"][metric] for run in of_arm]
-            for arm, of_arm in arms.items()
-        }
-        pairs = zip(values["entropy"], values["random"], strict=True)
-        cells = [_cell(of_arm) for of_arm in values.values()] + [_cell([a - b for a, b in pairs])]
-        lines.append(f"| {row['cycle']} | {row['images']} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def _cell(values: list[float]) -> str:
-    mean, low, high = al.draw.interval(values)
-    return f"{mean:.3f} [{low:.3f}, {high:.3f}]"
+    rows = []
+    for cycle, row in enumerate(runs[0]["rows"][1:], start=1):
+        values: dict[str, dict[int, float]] = {arm: {} for arm in ARMS}
+        for run in runs:
+            values[run["arm"]][run["seed"]] = run["rows"][cycle]["metrics"][metric]
+        made = claim(
+            f"entropy is above random with {row['images']} images labelled",
+            paper=f"{PAPER[cycle - 1]:+.3f} on VOC07" if cycle <= len(PAPER) else "not reported",
+            arms=("entropy", "random"),
+            values=values,
+            command=command,
+            minutes=round(sum(run["minutes"] for run in runs), 1),
+        )
+        rows.append(made)
+    return rows
 
 
 def _arguments() -> argparse.Namespace:
@@ -125,10 +124,13 @@ def _done(file: Path, header: dict[str, Any]) -> list[dict[str, Any]]:
     return runs
 
 
+def _write(file: Path, content: dict[str, Any]) -> None:
+    file.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     """Run what is missing, write after each run, print the table, draw the curve."""
     asked = _arguments()
-    where = asked.device or "default device"
     file = asked.results / f"first_cycle_{asked.name}.json"
     header = {
         "data": asked.data.partition(":")[0],
@@ -136,9 +138,13 @@ def main() -> None:
         "labelled": asked.labelled,
         "budget": asked.budget,
         "cycles": asked.cycles,
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, {where}",
-        "versions": {"torch": torch.__version__, "python": platform.python_version()},
     }
+    source = {"voc": "voc:<root>", "coco": "coco:<json>"}.get(header["data"], "toy")
+    command = (
+        f"python data_scripts/first_cycle.py --name {asked.name} --data {source} "
+        f"--labelled {asked.labelled} --budget {asked.budget} --cycles {asked.cycles} --seeds "
+        + " ".join(map(str, asked.seeds))
+    )
     runs = _done(file, header)
     for seed in asked.seeds:
         missing = [arm for arm in ARMS if (arm, seed) not in {(r["arm"], r["seed"]) for r in runs}]
@@ -147,11 +153,12 @@ def main() -> None:
         lab = _lab(seed, asked)
         for arm in missing:
             runs.append(one_run(arm, seed, lab, asked))
-            file.write_text(json.dumps(header | {"runs": runs}, indent=1) + "\n")
+            _write(file, header | {"runs": runs})
             found = [round(row["metrics"]["AP50"], 3) for row in runs[-1]["rows"]]
             print(arm, seed, found, flush=True)
     chosen = [run for run in runs if run["seed"] in asked.seeds]
-    print(table(chosen))
+    _write(file, header | {"claims": claims(chosen, command), "runs": runs})
+    print(table(file))
     curves = {arm: [run for run in chosen if run["arm"] == arm] for arm in ARMS}
     file.with_suffix(".png").write_bytes(al.draw.png(al.draw.curve(curves, x="images")))
 

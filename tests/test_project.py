@@ -33,6 +33,7 @@ LAYERS = {
     "ledger": 1,
     "evaluate": 2,
     "canvas": 2,
+    "claims": 3,
     "curves": 2,
     "draw": 2,
     "label": 2,

@@ -26,11 +26,13 @@ def call(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.Capture
 
 def test_first_cycle_writes_each_run_once(call, tmp_path: Path) -> None:
     said = call("--seeds", "0")
-    assert "random 0" in said and "entropy 0" in said and "| 1 | 4 |" in said
+    assert "random 0 [" in said and "entropy 0 [" in said
+    assert "| entropy is above random with 4 images labelled | +0.005 on VOC07 |" in said
     before = json.loads((tmp_path / "first_cycle_x.json").read_text())
     assert [(run["arm"], run["seed"]) for run in before["runs"]] == [("random", 0), ("entropy", 0)]
-    assert before["labelled"] == 2 and before["versions"]["torch"]
-    assert "random 0" not in call("--seeds", "0")  # done before: shown, not run
+    assert before["labelled"] == 2
+    assert before["claims"][0]["verdict"] == "unresolved"  # one seed
+    assert "random 0 [" not in call("--seeds", "0")  # done before: shown, not run
     call("--seeds", "0", "1")
     after = json.loads((tmp_path / "first_cycle_x.json").read_text())
     assert after["runs"][:2] == before["runs"] and len(after["runs"]) == 4
@@ -39,21 +41,15 @@ def test_first_cycle_writes_each_run_once(call, tmp_path: Path) -> None:
         call("--budget", "3")
 
 
-def test_table_pairs_the_seeds() -> None:
+def test_claims_pair_the_seeds() -> None:
     def made(arm: str, seed: int, value: float) -> dict:
-        return {
-            "arm": arm,
-            "seed": seed,
-            "rows": [{"cycle": 0, "images": 5, "metrics": {"AP50": value}}],
-        }
+        rows = [{"images": 5}, {"images": 7, "metrics": {"AP50": value}}]
+        return {"arm": arm, "seed": seed, "rows": rows, "minutes": 1.5}
 
-    runs = [
-        made("random", 0, 0.1),
-        made("random", 1, 0.5),
-        made("entropy", 1, 0.6),
-        made("entropy", 0, 0.2),
-    ]
-    assert first_cycle.table(runs).splitlines()[-1].endswith("| 0.100 [0.100, 0.100] |")
+    ups = [made("random", 0, 0.1), made("random", 1, 0.5), made("entropy", 1, 0.6)]
+    (row,) = first_cycle.claims([*ups, made("entropy", 0, 0.2)], "x")
+    assert row["claim"].endswith("7 images labelled") and row["minutes"] == 6
+    assert row["mean"] == pytest.approx(0.1) and row["verdict"] == "holds"
 
 
 def test_pictures() -> None:

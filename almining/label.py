@@ -40,9 +40,7 @@ class Prices:
     """
 
     box: float = 25.5  # draw one box, the median (Su, Deng, Fei-Fei, HCOMP workshop 2012)
-    look: float = (
-        7.8  # at least, to look through an image: coverage verification, the median (ibid.)
-    )
+    look: float = 7.8  # at least, to look through an image: coverage verification (ibid.)
     tag: float = 1.0  # per class asked for: 20 s for VOC's 20 (Bearman et al., ECCV 2016)
     verify: float = 1.6  # yes or no to one box (Papadopoulos et al., CVPR 2016)
 

@@ -16,9 +16,7 @@ from torch import Tensor
 BLOCK = 1024  # rows or centres held together
 LEADERS = 96  # outdated points brought up to date together; more would be refreshed for nothing
 TIE = 1e-5  # relative; below it float32 noise could decide, so float64 does
-CANCELS = (
-    1 / 16
-)  # share of the norms under which a distance is taken by subtraction, not from the product
+CANCELS = 1 / 16  # share of the norms under which a distance is taken by subtraction
 
 
 def top_k(scores: Tensor | Sequence[float], budget: int) -> list[int]:
@@ -64,9 +62,8 @@ def sample(n: int, budget: int, *, generator: torch.Generator) -> list[int]:
     _check_budget(budget)
     if n < 0:
         raise ValueError(f"n = {n}: the number of images cannot be negative")
-    drawn: list[int] = torch.randperm(n, generator=generator, device=generator.device)[
-        :budget
-    ].tolist()
+    order = torch.randperm(n, generator=generator, device=generator.device)
+    drawn: list[int] = order[:budget].tolist()
     return drawn
 
 
@@ -118,9 +115,9 @@ def core_set(
     search = _Farthest(features.detach(), _check_weights(weights, n, features.device))
     if not budget:
         return []
-    picks = (
-        [] if start else [int(torch.randint(n, (), generator=generator, device=generator.device))]
-    )
+    picks: list[int] = []
+    if not start:
+        picks.append(int(torch.randint(n, (), generator=generator, device=generator.device)))
     search.add(start or picks)
     while len(picks) < budget:
         picks.append(search.next())
@@ -138,16 +135,13 @@ class _Farthest:
         self.origin, self.norms = _centre(features)
         self.centres = torch.zeros(n, dtype=torch.int64, device=device)
         self.count = 0
-        self.bound = torch.full(
-            (n,), math.inf, dtype=torch.float64, device=device
-        )  # -1 once a centre
+        # -1 once a point is a centre
+        self.bound = torch.full((n,), math.inf, dtype=torch.float64, device=device)
         self.nearest = torch.zeros(n, dtype=torch.int64, device=device)
-        self.seen = torch.zeros(
-            n, dtype=torch.int64, device=device
-        )  # centres each point has been compared with
-        self.exact = torch.zeros(
-            n, dtype=torch.bool, device=device
-        )  # is the bound in float64, by subtraction?
+        # how many centres each point has been compared with
+        self.seen = torch.zeros(n, dtype=torch.int64, device=device)
+        # is the bound in float64, by subtraction?
+        self.exact = torch.zeros(n, dtype=torch.bool, device=device)
 
     def add(self, positions: list[int]) -> None:
         """Make points centres."""

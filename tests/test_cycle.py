@@ -182,6 +182,7 @@ def test_skipped_requests_cost_time_and_change_nothing() -> None:
 
     history = go(oracle=Tired(), cycles=1)
     assert history.rows[1].images == 4 and history.rows[1].seconds == 9
+    assert history.pool.cycle == 0  # nothing was learned
 
 
 def test_an_empty_pool_one_class_and_no_test() -> None:

@@ -211,7 +211,8 @@ def knobs(render: Callable[..., Any], /, **choices: Any) -> Any:
     from almining.draw import png
 
     controls = {name: _control(ipywidgets, name, choice) for name, choice in choices.items()}
-    picture = ipywidgets.Image(format="png")
+    natural = {"max_width": "100%", "align_self": "flex-start"}  # a box would stretch it
+    picture = ipywidgets.Image(format="png", layout=natural)
 
     def redraw(_: object = None) -> None:
         picture.value = png(render(**{name: control.value for name, control in controls.items()}))

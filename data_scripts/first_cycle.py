@@ -83,6 +83,24 @@ def claims(runs: list[dict[str, Any]], command: str, metric: str = "AP50") -> li
     return rows
 
 
+def spread(runs: list[dict[str, Any]], metric: str = "AP50") -> str:
+    """Return a table of the metric per cycle and strategy: mean and 95% interval over seeds.
+
+    Args:
+        runs: what `one_run` returned.
+        metric: which of the metrics.
+    """
+    lines = ["| images | " + " | ".join(ARMS) + " |", "|---|" + "---|" * len(ARMS)]
+    for cycle, row in enumerate(runs[0]["rows"]):
+        cells = []
+        for arm in ARMS:
+            values = [run["rows"][cycle]["metrics"][metric] for run in runs if run["arm"] == arm]
+            mean, low, high = al.draw.interval(values)
+            cells.append(f"{mean:.3f} [{low:.3f}, {high:.3f}]")
+        lines.append(f"| {row['images']} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--data", default="toy", help="voc:<root>, coco:<json> or toy")
@@ -158,7 +176,7 @@ def main() -> None:
             print(arm, seed, found, flush=True)
     chosen = [run for run in runs if run["seed"] in asked.seeds]
     _write(file, header | {"claims": claims(chosen, command), "runs": runs})
-    print(table(file))
+    print(spread(chosen), table(file), sep="\n\n")
     curves = {arm: [run for run in chosen if run["arm"] == arm] for arm in ARMS}
     file.with_suffix(".png").write_bytes(al.draw.png(al.draw.curve(curves, x="images")))
 

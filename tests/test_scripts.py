@@ -52,5 +52,15 @@ def test_claims_pair_the_seeds() -> None:
     assert row["mean"] == pytest.approx(0.1) and row["verdict"] == "holds"
 
 
+def test_spread_gives_mean_and_interval_of_each_cycle() -> None:
+    def made(arm: str, seed: int) -> dict:
+        value = 0.1 + 0.2 * seed
+        return {"arm": arm, "seed": seed, "rows": [{"images": 5, "metrics": {"AP50": value}}]}
+
+    lines = first_cycle.spread([made(arm, seed) for arm in first_cycle.ARMS for seed in (0, 1)])
+    # two values, 0.1 and 0.3: 0.2 -+ 12.706 * 0.1414 / sqrt(2)
+    assert lines.splitlines()[-1] == "| 5 | 0.200 [-1.071, 1.471] | 0.200 [-1.071, 1.471] |"
+
+
 def test_pictures() -> None:
     assert draw_pictures.toy_world(0, 2).startswith(b"\x89PNG")

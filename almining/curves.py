@@ -69,13 +69,14 @@ def curve(
         return blank("no runs to draw")
     fig = figure(6.4, 3.4)
     ax = fig.add_subplot()
-    counts, last = set(), 0.0
+    counts: set[int] = set()
+    points: set[float] = set()
     for number, (name, value) in enumerate(runs.items()):
         seeds = [value] if hasattr(value, "rows") or isinstance(value, Mapping) else list(value)
         spent = _line(ax, number, name, seeds, x, metric)
-        last = max([last, *spent])
+        points |= set(spent)
         counts.add(len(seeds))
-    ax.set_xlabel(AXES[x] + _ticks(ax, x, last), fontsize=FONT + 1)
+    ax.set_xlabel(AXES[x] + _ticks(ax, x, points), fontsize=FONT + 1)
     ax.set_ylabel(f"{metric} on the test pool", fontsize=FONT + 1)
     ax.tick_params(labelsize=FONT)
     ax.spines[["top", "right"]].set_visible(False)
@@ -118,11 +119,15 @@ def _line(ax: Axes, number: int, name: str, seeds: list[Any], x: str, metric: st
     return spent
 
 
-def _ticks(ax: Axes, x: str, last: float) -> str:
-    """Put round ticks on the cost axis; return the unit to name beside it."""
+def _ticks(ax: Axes, x: str, points: set[float]) -> str:
+    """Put ticks where images were counted, or round ones; return the unit to name beside it."""
+    if x == "images" and len(points) <= 8:
+        ax.xaxis.set_major_locator(FixedLocator(sorted(points)))
+        return ""
     if x != "seconds":
         ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
         return ""
+    last = max(points, default=0.0)
     _, per, short = next(row for row in UNITS if last >= row[0])
     rounded = MaxNLocator(6, steps=[1, 2, 5, 10]).tick_values(0, last / per)
     ticks = [tick * per for tick in rounded if 0 <= tick * per <= last * 1.05]
@@ -142,4 +147,5 @@ def _metric(row: Any, metric: str, name: str) -> float:
             f"cycle {_get(row, 'cycle')} of {name!r} has no metric {metric!r}; it has "
             f"{', '.join(metrics) or 'none: give run a test pool'}"
         )
-    return float(metrics[metric])
+    value = metrics[metric]
+    return math.nan if value is None else float(value)  # JSON has no NaN

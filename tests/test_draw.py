@@ -343,3 +343,14 @@ def test_no_text_is_smaller_than_eight_points() -> None:
     ):
         sizes = [text.get_fontsize() for text in fig.findobj(matplotlib.text.Text)]
         assert min(sizes) >= 8
+
+
+def test_few_points_have_their_own_ticks_and_null_is_no_number() -> None:
+    rows = [
+        {"images": images, "boxes": 0, "seconds": 0.0, "cycle": 0, "metrics": {"AP50": ap}}
+        for images, ap in ((10, None), (30, 0.5), (50, 0.6))
+    ]
+    (ax,) = draw.curve({"one": {"rows": rows}}).axes
+    assert ax.get_xticks().tolist() == [10, 30, 50]
+    (line,) = [line for line in ax.get_lines() if len(line.get_xdata()) == 3]
+    assert math.isnan(line.get_ydata()[0]) and line.get_ydata()[2] == 0.6

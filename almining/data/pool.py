@@ -15,7 +15,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from almining.checks import check_image
+from almining.checks import check_image, check_text
 from almining.records import Target
 
 
@@ -112,7 +112,11 @@ class Pool:
         findings: Sequence[Finding] = (),
     ) -> None:
         """Validate; nothing is loaded."""
+        if isinstance(classes, str):
+            raise ValueError(f"Pool.classes = {classes!r}: a list of names is needed, not a string")
         self.classes = tuple(classes)
+        for name in self.classes:
+            check_text(name, "a name in Pool.classes")
         repeated = [name for name, times in Counter(self.classes).items() if times > 1]
         if repeated:
             raise ValueError(
@@ -131,6 +135,8 @@ class Pool:
         self._images = images
         self._infos = dict(infos or {})
         self._since = dict(since or {})
+        for image_id in (*self._infos, *self._since):
+            self._known(image_id)
         self.findings = tuple(findings)
 
     def _check(self, image_id: str, target: Target) -> None:
@@ -227,6 +233,8 @@ class Pool:
         Raises:
             ValueError: for an unknown id, or a cycle before one already recorded for the image.
         """
+        if not isinstance(cycle, int):
+            raise ValueError(f"cycle = {cycle!r}: cycles are whole numbers")
         for image_id in targets:
             if cycle < self.since(image_id):
                 raise ValueError(
@@ -238,15 +246,32 @@ class Pool:
         ]
         return self._with(pairs, since={**self._since, **dict.fromkeys(targets, cycle)})
 
+    def relabelled(self, classes: Sequence[str], targets: Mapping[str, Target]) -> Pool:
+        """Return the pool of the images that `targets` names, in its order, under other classes.
+
+        Args:
+            classes: the names of classes 1...C that the targets use.
+            targets: what is known of each image, by id.
+        """
+        for image_id in targets:
+            self._known(image_id)
+        return self._with(list(targets.items()), classes=classes)
+
     def _with(
-        self, pairs: list[tuple[str, Target]], *, since: Mapping[str, int] | None = None
+        self,
+        pairs: list[tuple[str, Target]],
+        *,
+        since: Mapping[str, int] | None = None,
+        classes: Sequence[str] | None = None,
     ) -> Pool:
+        kept = {image_id for image_id, _ in pairs}
+        learned = self._since if since is None else since
         return Pool(
-            self.classes,
+            self.classes if classes is None else classes,
             pairs,
             self._images,
-            infos=self._infos,
-            since=self._since if since is None else since,
+            infos={image_id: info for image_id, info in self._infos.items() if image_id in kept},
+            since={image_id: cycle for image_id, cycle in learned.items() if image_id in kept},
             findings=self.findings,
         )
 
@@ -264,6 +289,8 @@ class Pool:
         Raises:
             ValueError: when both names are the same.
         """
+        if any(not name or "/" in name for name in names):
+            raise ValueError(f"names = {names!r}: a namespace is not empty and holds no /")
         if names[0] == names[1]:
             raise ValueError(
                 f"names = {names!r}: the two namespaces must differ, or ids could collide"
@@ -308,7 +335,7 @@ def _renumber(target: Target, old: tuple[str, ...], new: tuple[str, ...]) -> Tar
     def renumbered(values: frozenset[int] | None) -> frozenset[int] | None:
         return None if values is None else frozenset(numbers[value] for value in values)
 
-    labels = torch.tensor(numbers)[target.labels]
+    labels = torch.tensor(numbers, device=target.labels.device)[target.labels]
     if set(old) == set(new):
         return replace(
             target, labels=labels, tags=renumbered(target.tags), absent=renumbered(target.absent)

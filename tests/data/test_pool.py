@@ -37,6 +37,15 @@ def test_info() -> None:
     assert flat_pool(1).info("flat-0").size is None
 
 
+def test_relabelled_shares_images_under_other_classes() -> None:
+    pool = flat_pool(3)
+    other = pool.relabelled(["thing"], {"flat-2": target(BOX)})
+    assert other.classes == ("thing",) and other.ids == ("flat-2",)
+    assert torch.equal(other.image("flat-2"), pool.image("flat-2"))
+    with pytest.raises(ValueError, match="no image 'nope'"):
+        pool.relabelled(["thing"], {"nope": target(BOX)})
+
+
 def test_empty_pool() -> None:
     pool = Pool([], {}, FlatImages())
     assert len(pool) == 0 and repr(pool) == "Pool(0)" and pool.cycle == 0
@@ -86,6 +95,13 @@ class WrongImages:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
+        (lambda: Pool("abc", {}, FlatImages()), "Pool.classes = 'abc': a list of names"),
+        (lambda: Pool(["a", ""], {}, FlatImages()), "a name in Pool.classes = ''"),
+        (lambda: Pool(["a"], {}, FlatImages(), since={"y": 5}), "no image 'y'"),
+        (lambda: Pool(["a"], {}, FlatImages(), infos={"y": ImageInfo()}), "no image 'y'"),
+        (lambda: flat_pool(1).updated({}, cycle=1.5), "cycle = 1.5: cycles are whole"),
+        (lambda: flat_pool(1).concat(flat_pool(1), names=("x/y", "b")), "holds no /"),
+        (lambda: flat_pool(1).concat(flat_pool(1), names=("", "b")), "is not empty"),
         (lambda: Pool(["a", "a"], {}, FlatImages()), r"names \['a'\] more than once"),
         (
             lambda: Pool(["a"], [("x", Target.unknown())] * 2, FlatImages()),

@@ -1,4 +1,4 @@
-"""Pools of images: the toy world, readers of VOC and COCO, and regimes that hide labels."""
+"""Pools of images: the toy world, readers, regimes that hide labels, and region proposals."""
 
 from typing import TYPE_CHECKING
 
@@ -6,6 +6,7 @@ from almining.lazy import attach
 
 if TYPE_CHECKING:
     from almining.data import pool as pool
+    from almining.data import proposals as proposals
     from almining.data import readers as readers
     from almining.data import regimes as regimes
     from almining.data import scenes as scenes
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 __getattr__, __dir__ = attach(
     __name__,
-    modules=["pool", "readers", "regimes", "scenes"],
+    modules=["pool", "proposals", "readers", "regimes", "scenes"],
     names={
         "DataError": "almining.data.pool",
         "Finding": "almining.data.pool",

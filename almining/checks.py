@@ -155,6 +155,53 @@ def check_probs(probs: Tensor, labels: Tensor) -> None:
         )
 
 
+def check_text(value: object, name: str) -> None:
+    """Raise unless `value` is a string that is not empty.
+
+    Args:
+        value: what is to be checked.
+        name: how the message calls it.
+    """
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"{name} = {value!r}: a non-empty string is needed")
+
+
+def check_choice(value: object, known: tuple[str, ...], name: str) -> None:
+    """Raise unless `value` is one of the known strings.
+
+    Args:
+        value: what is to be checked.
+        known: what it may be.
+        name: how the message calls it.
+    """
+    if value not in known:
+        raise ValueError(f"{name} = {value!r}: use one of {', '.join(known)}")
+
+
+def check_class(value: object, name: str) -> None:
+    """Raise unless `value` is a class number, 1 and up.
+
+    Args:
+        value: what is to be checked.
+        name: how the message calls it.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} = {value!r}: class numbers are whole, 1...C, 0 is background")
+
+
+def check_one_box(box: object, name: str) -> None:
+    """Raise unless `box` is one well-formed box, a float32 tensor (4,).
+
+    Args:
+        box: what is to be checked.
+        name: how the message calls it.
+    """
+    if not isinstance(box, Tensor) or tuple(box.shape) != (4,):
+        shown = tuple(box.shape) if isinstance(box, Tensor) else type(box).__name__
+        raise ValueError(f"{name} must be one float32 box (4,), got {shown}")
+    check_boxes(box[None], name)
+
+
 def class_set(values: Iterable[int] | None, name: str) -> frozenset[int] | None:
     """Return class numbers as a set, or None as it is; raise when one is below 1.
 
@@ -164,9 +211,11 @@ def class_set(values: Iterable[int] | None, name: str) -> frozenset[int] | None:
     """
     if values is None:
         return None
-    found = frozenset(int(value) for value in values)
-    if found and min(found) < 1:
-        raise ValueError(f"{name} = {sorted(found)}: class numbers are 1...C, 0 is background")
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise ValueError(f"{name} = {values!r}: a set of class numbers is needed, or None")
+    found = frozenset(value.item() if isinstance(value, Tensor) else value for value in values)
+    for value in found:
+        check_class(value, f"{name} holds {value!r}; {name}")
     return found
 
 

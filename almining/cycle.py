@@ -7,121 +7,29 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
-
-import torch
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from almining import evaluate
 from almining.data.pool import Pool
-from almining.detectors.base import offers
 from almining.label import Oracle, merge
 from almining.predict import detect
+from almining.recipe import Mine as Mine
+from almining.recipe import Query as Query
+from almining.recipe import Recipe as Recipe
+from almining.recipe import acquired as acquired
+from almining.recipe import boxed as boxed
+from almining.recipe import check_fields, check_methods
+from almining.recipe import everything as everything
+from almining.recipe import labelled as labelled
 from almining.records import Answer, Detections, Request, Target
 from almining.rng import derive, generator
-from almining.train import Step, TrainConfig, fit
+from almining.train import TrainConfig, fit
 
 Unit = Literal["images", "boxes", "seconds"]
-FIELDS = ("probs", "features")  # needs that detections meet; the others are methods
 Metrics = Callable[[Mapping[str, Detections], Pool], dict[str, float]]
-
-
-class Query(Protocol):
-    """Choose what to ask."""
-
-    def __call__(
-        self, detector: Any, pool: Pool, budget: int, *, generator: torch.Generator
-    ) -> list[Request]:
-        """Return at most `budget` requests, the most wanted first, with evidence."""
-        ...
-
-
-class Mine(Protocol):
-    """Label without a person, between trainings."""
-
-    def __call__(
-        self, detector: Any, pool: Pool, *, generator: torch.Generator
-    ) -> dict[str, Target]:
-        """Return new targets by image id; mined boxes have origin "mined..."."""
-        ...
-
-
-def everything(pool: Pool) -> list[str]:
-    """Return every image: a recipe that `trains_on` all of them."""
-    return list(pool.ids)
-
-
-def labelled(pool: Pool) -> list[str]:
-    """Return the images of which every box is known."""
-    return [image_id for image_id in pool.ids if pool.target(image_id).complete]
-
-
-def boxed(pool: Pool) -> list[str]:
-    """Return the images that have boxes or are complete: seeds and mined ones."""
-    return [
-        image_id for image_id in pool.ids if pool.target(image_id).state in ("complete", "sparse")
-    ]
-
-
-def acquired(pool: Pool) -> list[str]:
-    """Return the images that were labelled since the start, and only those."""
-    return [image_id for image_id in labelled(pool) if pool.since(image_id) > 0]
-
-
-TRAINS_ON: dict[str, Callable[[Pool], Sequence[str]]] = {
-    "all": everything,
-    "labelled": labelled,
-    "boxed": boxed,
-    "acquired": acquired,
-}
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Recipe:
-    """What a paper fills in.
-
-    Args:
-        name: how curves call it.
-        config: the paper's config.
-        train: the schedule, or a function of the pool where it depends on what is labelled.
-        needs: methods the detector must have beside `losses` and `detect` (`"regions"`, `"dense"`,
-            `"embed"`), and fields its detections must fill (`"probs"`, `"features"`).
-        restart: train from the detector the run began with (`"start"`) or from the latest
-            (`"continue"`).
-        trains_on: the ids to train on, a function of the pool, or the name of one: `"all"`,
-            `"labelled"` (every box known), `"boxed"` (some box known), `"acquired"` (labelled since
-            the start).
-        query: chooses what a person is asked, or None.
-        mine: labels between trainings, or None.
-        step: the loss of one batch; the detector's own by default.
-    """
-
-    name: str
-    config: Any
-    train: TrainConfig | Callable[[Pool], TrainConfig] = field(kw_only=True)
-    needs: tuple[str, ...] = field(kw_only=True)
-    restart: Literal["start", "continue"] = field(kw_only=True)
-    trains_on: Callable[[Pool], Sequence[str]] = field(kw_only=True)
-    query: Query | None = field(default=None, kw_only=True)
-    mine: Mine | None = field(default=None, kw_only=True)
-    step: Step | None = field(default=None, kw_only=True)
-
-    def __post_init__(self) -> None:
-        """Look up what a name stands for."""
-        if isinstance(self.trains_on, str):
-            if self.trains_on not in TRAINS_ON:
-                raise ValueError(
-                    f"{self.name}: trains_on = {self.trains_on!r}: use a function of the pool, or "
-                    f"one of {', '.join(TRAINS_ON)}"
-                )
-            object.__setattr__(self, "trains_on", TRAINS_ON[self.trains_on])
-        if self.restart not in ("start", "continue"):
-            raise ValueError(f"{self.name}: restart = {self.restart!r}: use start or continue")
-
-    def __repr__(self) -> str:
-        """Show the name only."""
-        return f"Recipe({self.name})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,18 +136,18 @@ def run(
     _check(recipe, detector, pool, test, budget, cycles, unit)
     start = copy.deepcopy(detector)
     current = copy.deepcopy(detector)
+    before = pool.cycle  # a pool that has been through a run goes on counting
     rows = [_row(0, (), pool, 0.0, _measure(current, test, metrics, progress))]
     for cycle in range(1, cycles + 1):
         asked, answers, pending = _ask(recipe, current, pool, oracle, budget, unit, seed, cycle)
         if recipe.query is not None and not asked and not pending:
             break
-        pool = _learn(pool, asked, answers, cycle)
+        pool = _learn(pool, asked, answers, before + cycle)
         if pending:
             return History(recipe.name, tuple(rows), current, pool, pending)
         if recipe.mine is not None:
-            pool = pool.updated(
-                recipe.mine(current, pool, generator=generator(seed, "mine", cycle)), cycle=cycle
-            )
+            mined = recipe.mine(current, pool, generator=generator(seed, "mine", cycle))
+            pool = pool.updated(mined, cycle=before + cycle)
         current = copy.deepcopy(start) if recipe.restart == "start" else current
         title = f"{recipe.name} {cycle}/{cycles}: train" if progress else False
         _train(recipe, current, pool, seed=derive(seed, "train", cycle), progress=title)
@@ -271,6 +179,11 @@ def _ask(
     most = int(budget) if unit == "images" else len(pool)
     found = recipe.query(detector, pool, most, generator=generator(seed, "query", cycle))
     waiting = {f"{cycle:03d}/{request.id}": request for request in found}
+    if len(found) > most:
+        raise ValueError(
+            f"{recipe.name} made {len(found)} requests for a budget of {most}; "
+            "a query returns at most `budget`"
+        )
     if len(waiting) != len(found):
         raise ValueError(
             f"{recipe.name} made {len(found)} requests with {len(waiting)} different ids; "
@@ -341,26 +254,16 @@ def _check(
 ) -> None:
     if unit not in ("images", "boxes", "seconds"):
         raise ValueError(f"unit = {unit!r}: use images, boxes or seconds")
-    if not budget > 0 or (unit == "images" and int(budget) != budget):
+    if not 0 < budget < math.inf or (unit == "images" and int(budget) != budget):
         raise ValueError(
-            f"budget = {budget!r} {unit} per cycle: a number above 0 is needed, whole for images"
+            f"budget = {budget!r} {unit} per cycle: a finite number above 0 is needed, "
+            "whole for images"
         )
     if cycles < 0:
         raise ValueError(f"cycles = {cycles}: 0 or more are needed")
-    _check_methods(recipe, detector)
+    check_methods(recipe, detector)
     _check_classes(detector, pool, test)
-    _check_fields(recipe, detector, pool)
-
-
-def _check_methods(recipe: Recipe, detector: Any) -> None:
-    methods = [need for need in recipe.needs if need not in FIELDS]
-    for method in ("losses", "detect", *methods):
-        if not offers(detector, method):
-            raise ValueError(
-                f"{recipe.name} needs a detector with {method}(...), and "
-                f"{type(detector).__name__} has none; "
-                "take another detector or add the method (see almining.detectors.base)"
-            )
+    check_fields(recipe, detector, pool)
 
 
 def _check_classes(detector: Any, pool: Pool, test: Pool | None) -> None:
@@ -381,15 +284,3 @@ def _check_classes(detector: Any, pool: Pool, test: Pool | None) -> None:
             f"test image {incomplete[0]!r} is not complete ({len(incomplete)} in all); "
             "nothing can be measured on it"
         )
-
-
-def _check_fields(recipe: Recipe, detector: Any, pool: Pool) -> None:
-    fields = [need for need in recipe.needs if need in FIELDS]
-    if fields and len(pool):
-        ((_, found),) = detect(detector, pool, pool.ids[:1], progress=False)
-        for need in fields:
-            if getattr(found, need) is None:
-                raise ValueError(
-                    f"{recipe.name} needs detections with {need}, and "
-                    f"{type(detector).__name__}.detect gives none; use a detector that does"
-                )

@@ -86,8 +86,13 @@ def setup(
         raise ValueError(f"name = {name!r}: there is a lab for {', '.join(START)}")
     where = _device(device)
     scale = SCALES[_scale(where)]
-    source = data or os.environ.get("ALMINING_DATA", "toy")
+    source = data or os.environ.get("ALMINING_DATA") or "toy"
     if source == "toy":
+        if seed >= TEST_SEED:
+            raise ValueError(
+                f"seed = {seed}: scenes of {TEST_SEED} and up are test scenes and the demos' own; "
+                "choose a lower seed"
+            )
         hidden = make_scenes(scale["images"] if images is None else images, seed=seed)
         held_out = make_scenes(scale["test"] if test is None else test, seed=TEST_SEED)
         pool = regimes.unlabelled(hidden, keep=min(labelled, len(hidden)), seed=seed, tags=True)
@@ -98,10 +103,11 @@ def setup(
     hidden, held_out = _read(source, seed, images, test)
     pool = regimes.unlabelled(hidden, keep=min(labelled, len(hidden)), seed=seed, tags=True)
     detector = _own_start(name, pool, seed, where)
-    found = len(hidden.findings) + len(held_out.findings)
+    found = len({*hidden.findings, *held_out.findings})
     note = (
         f"{source.partition(':')[0]} data, {pool!r}, on {where}; "
-        f"new heads were trained on the labelled images; {found} findings, see .hidden.findings"
+        f"new heads were trained on the labelled images; {found} findings, "
+        "see .hidden.findings and .test.findings"
     )
     return Lab(pool, hidden, held_out, detector, where, False, note)
 

@@ -154,7 +154,8 @@ def merge(target: Target, request: Request, answer: Answer) -> Target:
     - verify, rejected: the mined box that was asked about is removed.
     - region with a box: it is added as a person's, in place of mined boxes of any class that
       overlap it.
-    - region without: its box joins `negatives`, and mined boxes that overlap it are removed.
+    - region without: its box joins `negatives`, and mined boxes that overlap it are removed; a box
+      that is found later removes the negatives that overlap it.
 
     To overlap is IoU >= 0.5. A box that a person has already drawn there, of the same class, is not
     added twice. Only `"complete"` makes a target complete; any other answer that changes the boxes
@@ -207,7 +208,16 @@ def merge(target: Target, request: Request, answer: Answer) -> Target:
         return _with_tags(target, given, about)
     box = _box(request, target.boxes)
     if not len(given):
-        kept = _without(target, iou(box, target.boxes)[0] >= SAME_OBJECT)
+        overlap = iou(box, target.boxes)[0] >= SAME_OBJECT
+        drawn = (overlap & ~_mined(target) & ~target.ignore).nonzero()
+        if len(drawn):
+            raise ValueError(
+                f"{about}: a person said that {box[0].tolist()} holds no object, but a person drew "
+                f"box {target.boxes[drawn[0, 0]].tolist()} there; correct one of the two"
+            )
+        kept = _without(target, overlap)
+        if bool((iou(box, kept.negatives)[0] >= SAME_BOX).any()):
+            return kept  # said before
         return replace(kept, negatives=torch.cat([kept.negatives, box]))
     for found, label in zip(
         given.boxes.to(target.boxes.device), given.labels.tolist(), strict=True
@@ -253,7 +263,7 @@ def _with_box(target: Target, box: Tensor, label: int, about: str, *, any_class:
             scores=torch.cat([kept.scores, kept.scores.new_full((1,), torch.nan)]),
             tags=kept.tags,
             absent=kept.absent,
-            negatives=kept.negatives,
+            negatives=kept.negatives[iou(box, kept.negatives)[0] < SAME_OBJECT],
             complete=False,
         )
     if kept.tags is None or label in kept.tags:

@@ -23,9 +23,13 @@ from torch import Tensor
 
 from almining.checks import (
     check_boxes,
+    check_choice,
+    check_class,
     check_labels,
     check_matrix,
+    check_one_box,
     check_probs,
+    check_text,
     check_vector,
     class_set,
     origins,
@@ -87,6 +91,8 @@ class Target:
         if self.scores is None:
             object.__setattr__(self, "scores", torch.full((n,), torch.nan, device=device))
         check_vector(self.scores, n, torch.float32, "Target.scores")
+        if bool(self.scores.isinf().any()):
+            raise ValueError("Target.scores hold an infinite score; NaN says there is none")
         object.__setattr__(self, "origin", origins(self.origin, n))
         if self.negatives is None:
             object.__setattr__(self, "negatives", torch.zeros(0, 4, device=device))
@@ -167,7 +173,7 @@ class Target:
         What is known beside boxes stays; a complete target that loses a box is complete no more.
         """
         chosen = torch.arange(len(self), device=self.boxes.device)[keep]
-        complete = self.complete and len(chosen) == len(self)
+        complete = self.complete and sorted(chosen.tolist()) == list(range(len(self)))
         return Target(
             self.boxes[chosen],
             self.labels[chosen],
@@ -281,6 +287,8 @@ class Evidence:
 
     def __post_init__(self) -> None:
         """Validate."""
+        if not isinstance(self.data, Mapping):
+            raise ValueError(f"Evidence.data must be a mapping, got {type(self.data).__name__}")
         for name, value in self.data.items():
             if not isinstance(name, str) or not isinstance(value, Tensor | str | float | int):
                 raise ValueError(
@@ -317,27 +325,19 @@ class Request:
 
     def __post_init__(self) -> None:
         """Validate."""
-        for name in ("id", "image_id"):
-            value = getattr(self, name)
-            if not isinstance(value, str) or not value:
-                raise ValueError(f"Request.{name} = {value!r}: a non-empty string is needed")
-        if self.kind not in KINDS:
-            raise ValueError(
-                f"Request.kind = {self.kind!r} of {self.image_id!r}: use one of {', '.join(KINDS)}"
-            )
+        check_text(self.id, "Request.id")
+        check_text(self.image_id, "Request.image_id")
+        check_choice(self.kind, KINDS, f"Request.kind of {self.image_id!r}")
         if self.box is not None:
-            one = self.box[None] if isinstance(self.box, Tensor) else self.box
-            check_boxes(one, f"Request.box of {self.image_id!r}")
+            check_one_box(self.box, f"Request.box of {self.image_id!r}")
         if self.kind in ("verify", "region") and self.box is None:
             raise ValueError(
-                f"Request.box of {self.image_id!r} is None: a {self.kind} request "
-                "needs its box (4,)"
+                f"Request.box of {self.image_id!r} is None: {self.kind} needs one (4,)"
             )
-        if self.kind == "verify" and (self.label is None or self.label < 1):
-            raise ValueError(
-                f"Request.label of {self.image_id!r} = {self.label!r}: a verify request "
-                "needs a class 1...C"
-            )
+        if self.kind == "verify" or self.label is not None:
+            check_class(self.label, f"Request.label of {self.image_id!r}, {self.kind}")
+        if self.score is not None and not isinstance(self.score, int | float):
+            raise ValueError(f"Request.score of {self.image_id!r} = {self.score!r}: not a number")
         if self.score is not None and self.score != self.score:
             raise FloatingPointError(
                 f"Request.score of {self.image_id!r} is NaN; the strategy must not rank by it"
@@ -373,11 +373,12 @@ class Answer:
 
     def __post_init__(self) -> None:
         """Validate."""
-        if self.verdict is not None and self.verdict not in VERDICTS:
-            raise ValueError(
-                f"Answer.verdict = {self.verdict!r} to {self.request_id!r}: "
-                f"use one of {', '.join(VERDICTS)}"
-            )
+        check_text(self.request_id, "Answer.request_id")
+        check_text(self.by, f"Answer.by to {self.request_id!r}")
+        if self.verdict is not None:
+            check_choice(self.verdict, VERDICTS, f"Answer.verdict to {self.request_id!r}")
+        if self.target is not None and not isinstance(self.target, Target):
+            raise ValueError(f"Answer.target to {self.request_id!r} must be a Target")
         if self.target is None and self.verdict is None:
             raise ValueError(
                 f"Answer to {self.request_id!r} is empty: give a target or a verdict, "

@@ -51,5 +51,8 @@ def forked(seed: int, device: torch.device) -> Iterator[None]:
     """
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices):
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
+        if devices:  # only the device that is put back
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
         yield

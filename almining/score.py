@@ -59,7 +59,9 @@ def box_entropies(detections: Detections) -> Tensor:
             "weak) give them; a detector of your own has to pass Detections(..., probs=...)"
         )
     probs = detections.probs.double().clamp(0, 1)  # (n, C + 1)
-    softmax = bool(((probs.sum(dim=1) - 1).abs() <= ROW_SUM_TOLERANCE).all())
+    rounding = 4 * torch.finfo(detections.probs.dtype).eps  # bfloat16 rows miss 1 by a per cent
+    tolerance = max(ROW_SUM_TOLERANCE, rounding)
+    softmax = bool(((probs.sum(dim=1) - 1).abs() <= tolerance).all())
     per_class = -torch.xlogy(probs, probs) if softmax else binary_entropy(probs[:, 1:])
     return per_class.sum(dim=1).clamp(min=0).float()
 

@@ -190,8 +190,8 @@ def fit(
         for number in shown:
             batch = _load(pool, chosen, config, seed=seed, step=number, device=device)
             with forked(derive(seed, "step", number), device):
-                losses = (step or plain_step)(
-                    detector, batch, generator=generator(seed, "draw", number)
+                losses = _losses(
+                    step or plain_step, detector, batch, generator(seed, "draw", number)
                 )
                 total = torch.stack(list(losses.values())).sum()
                 values = {key: float(value.detach()) for key, value in losses.items()}
@@ -210,6 +210,19 @@ def fit(
             losses_by_step.append(values | {"loss": float(total.detach())})
             shown.set_postfix(loss=f"{losses_by_step[-1]['loss']:.3f}", refresh=False)
     return losses_by_step
+
+
+def _losses(step: Step, detector: Any, batch: Batch, draws: torch.Generator) -> dict[str, Tensor]:
+    try:
+        losses = step(detector, batch, generator=draws)
+    except FloatingPointError as error:
+        raise FloatingPointError(f"{error} (images {', '.join(batch.ids)})") from error
+    if not losses:
+        raise ValueError(
+            f"the step returned no loss for images {', '.join(batch.ids)}; give one by name, a "
+            "zero that carries a gradient if need be"
+        )
+    return losses
 
 
 def _optimizer(parameters: list[torch.nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:

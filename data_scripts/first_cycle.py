@@ -132,9 +132,9 @@ def _done(file: Path, header: dict[str, Any]) -> list[dict[str, Any]]:
         return []
     before = json.loads(file.read_text())
     differ = {
-        key: (before[key], header[key])
-        for key in ("data", "labelled", "budget", "cycles")
-        if before[key] != header[key]
+        key: (before.get(key), header[key])
+        for key in ("data", "labelled", "budget", "cycles", "test")
+        if before.get(key) != header[key]
     }
     if differ:
         raise SystemExit(f"{file.name} holds other runs: {differ}; choose another --name")
@@ -156,6 +156,7 @@ def main() -> None:
         "labelled": asked.labelled,
         "budget": asked.budget,
         "cycles": asked.cycles,
+        "test": asked.test,
     }
     source = {"voc": "voc:<root>", "coco": "coco:<json>"}.get(header["data"], "toy")
     command = (

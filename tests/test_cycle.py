@@ -185,6 +185,13 @@ def test_skipped_requests_cost_time_and_change_nothing() -> None:
     assert history.pool.cycle == 0  # nothing was learned
 
 
+def test_a_run_goes_on_from_another_runs_pool() -> None:
+    before = go(cycles=2)
+    after = go(pool=before.pool, cycles=1)
+    assert [row.images for row in after.rows] == [10, 13]
+    assert after.pool.cycle == 3 and after.pool.since(after.rows[1].picked[0]) == 3
+
+
 def test_an_empty_pool_one_class_and_no_test() -> None:
     empty = flat_pool(0)
     assert len(go(pool=empty, oracle=Simulated(empty)).rows) == 1
@@ -214,6 +221,14 @@ def test_requests_of_every_kind_are_merged() -> None:
     assert changed.state == "sparse" and len(changed) == 1 and len(changed.negatives) == 1
 
 
+class Bare:
+    classes = ("dark", "light")
+
+    def losses(self, images, targets, *, generator): ...
+
+    def detect(self, images): ...
+
+
 class NoProbs(FlatDetector):
     def detect(self, images):
         return [replace(found, probs=None) for found in super().detect(images)]
@@ -223,6 +238,12 @@ class NoProbs(FlatDetector):
     ("call", "says"),
     [
         (lambda: go(budget=0), "budget = 0"),
+        (lambda: go(budget=float("inf")), "budget = inf.*finite"),
+        (
+            lambda: go(recipe(query=lambda *a, **k: first(*a[:2], 9, **k))),
+            "9 requests for a budget of 3",
+        ),
+        (lambda: go(detector=Bare()), "Bare has no `parameters`.*torch.nn.Module"),
         (lambda: go(budget=2.5), "budget = 2.5.*whole for images"),
         (lambda: go(cycles=-1), "cycles = -1"),
         (lambda: go(unit="euros"), "unit = 'euros'"),

@@ -117,6 +117,11 @@ def test_rejected(env: dict[str, str], says: str, monkeypatch: pytest.MonkeyPatc
         lab.setup(images=2, labelled=1, test=1)
 
 
+def test_nothing_measured_on_can_become_the_pool() -> None:
+    with pytest.raises(ValueError, match=r"seed = 900000: scenes of 900000 and up are test scenes"):
+        lab.setup(seed=900_000)
+
+
 def test_unknown_lab() -> None:
     with pytest.raises(ValueError, match="name = 'yolo': there is a lab for faster_rcnn"):
         lab.setup("yolo")

@@ -235,11 +235,20 @@ def test_a_region_with_a_box_replaces_mined_boxes_of_any_class() -> None:
 
 
 def test_a_region_without_an_object_becomes_a_negative() -> None:
-    before = target(HALF, FAR, BOX, origin=("mined", "mined", "human"))
+    before = target(HALF, FAR, origin=("mined", "human"))
     known = after(before, request("region", BOX), target=target())
     assert known.negatives.tolist() == [list(BOX)]
-    assert known.origin == ("mined", "human")
+    assert known.origin == ("human",)
     assert not known.complete
+    assert after(known, request("region", BOX), target=target()) is known  # said before
+
+
+def test_negatives_and_boxes_never_contradict_each_other() -> None:
+    empty = after(target(), request("region", BOX), target=target())
+    found = after(empty, request("verify", BOX, 1), verdict="accept")
+    assert len(found) == 1 and len(found.negatives) == 0
+    with pytest.raises(ValueError, match=r"holds no object, but a person drew box .* there"):
+        after(found, request("region", BOX), target=target())
 
 
 def test_skipping_changes_nothing() -> None:

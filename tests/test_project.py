@@ -41,12 +41,13 @@ LAYERS = {
     "review": 3,
     "predict": 4,
     "train": 4,
+    "recipe": 5,
     "cycle": 5,
     "papers": 6,
     "demo": 6,
     "lab": 7,
 }
-GROUPS = {"canvas": "draw", "curves": "draw"}
+GROUPS = {"canvas": "draw", "curves": "draw", "recipe": "cycle"}
 FORBIDDEN_MODULES = {
     "pickle": "safetensors or JSON",
     "dill": "safetensors or JSON",

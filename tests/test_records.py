@@ -88,6 +88,8 @@ def test_a_complete_target_that_loses_a_box_is_no_longer_complete() -> None:
     known = target(BOX, BOX)
     assert known.select(torch.tensor([True, True])).complete
     assert not known.select(torch.tensor([True, False])).complete
+    assert known.select(torch.tensor([1, 0])).complete  # another order
+    assert not known.select(torch.tensor([0, 0])).complete  # one lost, one twice
 
 
 @pytest.mark.parametrize(
@@ -110,7 +112,10 @@ def test_a_complete_target_that_loses_a_box_is_no_longer_complete() -> None:
             r"Target.scores must have shape \(1,\)",
         ),
         (lambda: target(BOX, negatives=torch.zeros(1, 3)), r"Target.negatives.*\(1, 3\)"),
-        (lambda: target(BOX, tags={0}, complete=False), r"Target.tags = \[0\]"),
+        (
+            lambda: target(BOX, tags={0}, complete=False),
+            r"Target.tags = 0: class numbers are whole, 1...C",
+        ),
         (
             lambda: target(BOX, tags={1, 2}),
             r"tags = \[1, 2\] but a complete.*classes \[1\].*complete=False",
@@ -142,18 +147,38 @@ def test_a_complete_target_that_loses_a_box_is_no_longer_complete() -> None:
             r"features\[0\] is not finite",
         ),
         (lambda: Request("", "i", "complete"), "Request.id = ''"),
-        (lambda: Request("r", "i", "guess"), "Request.kind = 'guess' of 'i'.*complete, verify"),
+        (lambda: Request("r", "i", "guess"), "Request.kind of 'i' = 'guess'.*complete, verify"),
         (lambda: Request("r", "i", "region"), "Request.box of 'i' is None"),
-        (lambda: Request("r", "i", "verify", box=torch.tensor(BOX)), "Request.label of 'i' = None"),
+        (
+            lambda: Request("r", "i", "verify", box=torch.tensor(BOX)),
+            "Request.label of 'i', verify = None",
+        ),
         (
             lambda: Request("r", "i", "region", box=torch.tensor([5.0, 0, 1, 1])),
             "Request.box of 'i'.*x2 >= x1",
         ),
         (lambda: Answer("r", by="me", seconds=1), "'r' is empty"),
-        (lambda: Answer("r", verdict="maybe", by="me", seconds=1), "verdict = 'maybe'"),
+        (
+            lambda: Answer("r", verdict="maybe", by="me", seconds=1),
+            "Answer.verdict to 'r' = 'maybe'",
+        ),
         (lambda: Answer("r", verdict="skip", by="me", seconds=-1), "seconds = -1"),
         (lambda: Answer("r", verdict="skip", by="me", seconds=float("nan")), "seconds = nan"),
         (lambda: Evidence("e", {"a": [1]}, "t"), r"data\['a'\] is a list"),
+        (lambda: Evidence("e", None, "t"), "data must be a mapping, got NoneType"),
+        (lambda: Target.unknown({1.7}), "Target.tags = 1.7: class numbers are whole"),
+        (lambda: Target.unknown("12"), "Target.tags = '12': a set of class numbers"),
+        (lambda: Target.unknown(3), "Target.tags = 3: a set of class numbers"),
+        (lambda: target(BOX, scores=torch.tensor([torch.inf])), "Target.scores hold an infinite"),
+        (lambda: Request("r", "i", "complete", label=-1), "Request.label of 'i', complete = -1"),
+        (lambda: Request("r", "i", "complete", score="x"), "Request.score of 'i' = 'x'"),
+        (lambda: Request("r", "i", "region", box=torch.zeros(1, 4)), r"one .*\(4,\), got \(1, 4\)"),
+        (lambda: Answer("", verdict="skip", by="me", seconds=1), "Answer.request_id = ''"),
+        (lambda: Answer("r", verdict="skip", by=None, seconds=1), "Answer.by to 'r' = None"),
+        (
+            lambda: Answer("r", target={}, by="me", seconds=1),
+            "Answer.target to 'r' must be a Target",
+        ),
     ],
 )
 def test_rejected(make, says: str) -> None:

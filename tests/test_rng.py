@@ -25,6 +25,14 @@ def test_streams_are_independent_of_what_was_drawn_before() -> None:
     assert draw_seed(generator(1)) == draw_seed(generator(1))
 
 
+def test_forked_draws_what_a_seeded_generator_draws() -> None:
+    with forked(3, torch.device("cpu")):
+        inside = torch.rand(2)
+    made = torch.Generator()
+    made.manual_seed(3)
+    assert torch.equal(torch.rand(2, generator=made), inside)
+
+
 def test_forked_seeds_and_restores_the_global_generator() -> None:
     before = torch.get_rng_state()
     with forked(3, torch.device("cpu")):

@@ -45,6 +45,16 @@ def test_one_row_that_sums_to_one_by_chance_does_not_change_the_head() -> None:
     assert float(box_entropies(found)[1]) == pytest.approx(float(binary_entropy(torch.tensor(0.6))))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_rounded_softmax_rows_are_softmax_rows(dtype: torch.dtype) -> None:
+    exact = torch.randn(20, 9, generator=torch.Generator().manual_seed(0)).softmax(dim=1)
+    sums = []
+    for probs in (exact, exact.to(dtype)):
+        found = Detections(torch.zeros(20, 4), torch.ones(20).long(), torch.ones(20), probs=probs)
+        sums.append(entropy(found, reduce="sum"))
+    assert sums[1] == pytest.approx(sums[0], rel=0.02)
+
+
 def test_rows_within_a_thousandth_of_one_are_softmax_rows() -> None:
     assert entropy(detections([[0.5, 0.5, 0.0005]])) == pytest.approx(0.6969, abs=1e-3)
     assert entropy(detections([[0.5, 0.5, 0.002]])) == pytest.approx(0.7076, abs=1e-3)

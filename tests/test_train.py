@@ -96,6 +96,19 @@ def test_schedule() -> None:
     assert TrainConfig(steps=100, schedule="constant").rate(99) == 1
 
 
+def test_a_step_that_diverges_names_the_images_and_one_without_loss_is_refused() -> None:
+    def diverges(detector, batch, *, generator):
+        raise FloatingPointError("scores are not finite")
+
+    def nothing(detector, batch, *, generator):
+        return {}
+
+    with pytest.raises(FloatingPointError, match=r"not finite \(images flat-0"):
+        fit(FlatDetector(), flat_pool(1), CONFIG, seed=0, step=diverges, progress=False)
+    with pytest.raises(ValueError, match=r"no loss for images flat-0"):
+        fit(FlatDetector(), flat_pool(1), CONFIG, seed=0, step=nothing, progress=False)
+
+
 @pytest.mark.parametrize(
     ("values", "says"),
     [

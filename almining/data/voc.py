@@ -5,6 +5,7 @@ VOC's inclusive coordinates are met here and go no further.
 
 from __future__ import annotations
 
+import math
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -243,6 +244,16 @@ class _Voc:
             self.report.repaired(drawn.file, record, "bndbox", shown, remedy)
             return
         ordered = left <= right and top <= bottom
+        fractions = any(corner != int(corner) for corner in corners if math.isfinite(corner))
+        if 0 <= min(corners) and max(corners) <= 1 and fractions:
+            drawn.complete = False
+            remedy = (
+                "coordinates look normalised to [0, 1]; multiply them by width and height, "
+                "or correct this box"
+            )
+            where = f"{Path(str(drawn.file)).name} {record}"
+            self.report.tally("error", self.root, "bndbox", remedy, record=where, value=shown)
+            return
         if self.origin == 1 and ordered and (0 <= left < 1 or 0 <= top < 1):
             drawn.complete = False
             remedy = (

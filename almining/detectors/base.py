@@ -30,6 +30,8 @@ class Detector(nn.Module, ABC):
     def __init__(self, classes: Sequence[str]) -> None:
         """Keep the class names."""
         super().__init__()
+        if isinstance(classes, str):
+            raise ValueError(f"classes = {classes!r}: a list of names is needed, not a string")
         if not classes:
             raise ValueError("a detector needs at least one class; classes is empty")
         self.classes = tuple(classes)
@@ -81,19 +83,48 @@ def mode(module: nn.Module, training: bool) -> Iterator[None]:
             part.training = was
 
 
-def check_batch(images: Sequence[Tensor], targets: Sequence[Target] | None = None) -> None:
-    """Raise unless `images` are images and, when targets are given, there is one for each.
+def check_batch(
+    images: Sequence[Tensor],
+    targets: Sequence[Target] | None = None,
+    *,
+    classes: Sequence[str] = (),
+) -> None:
+    """Raise a `ValueError` unless `images` are finite images, each with a target that fits.
 
     Args:
         images: b tensors (3, h, w).
-        targets: b targets, or None.
+        targets: b targets, or None; with targets there must be an image.
+        classes: the detector's classes, which labels must not exceed.
     """
     for position, image in enumerate(images):
         check_image(image, f"images[{position}]")
-    if targets is not None and len(targets) != len(images):
+        if not bool(image.isfinite().all()):
+            raise ValueError(f"images[{position}] is not finite; look at where it was made")
+    if targets is None:
+        return
+    if len(targets) != len(images) or not images:
         raise ValueError(
-            f"{len(images)} images but {len(targets)} targets; give one target for each image"
+            f"{len(images)} images but {len(targets)} targets; give one target for each image, "
+            "and at least one"
         )
+    for position, target in enumerate(targets):
+        high = max(target.labels.tolist(), default=0)
+        if high > len(classes):
+            raise ValueError(
+                f"targets[{position}].labels reach {high}, but the detector knows "
+                f"{len(classes)} classes; labels are 1...{len(classes)}"
+            )
+
+
+def check_finite(values: Tensor, name: str) -> None:
+    """Raise a `FloatingPointError` unless all values are finite.
+
+    Args:
+        values: any tensor.
+        name: how the message calls them.
+    """
+    if not bool(values.isfinite().all()):
+        raise FloatingPointError(f"{name} are not finite; the weights have diverged")
 
 
 def embed(detector: Any, images: Sequence[Tensor]) -> Tensor:
@@ -131,6 +162,7 @@ def pool_levels(
     """
     vectors = []
     for level in levels:
+        check_finite(level, "image features")
         rows = [max(1, round(height / padded[0] * level.shape[2])) for height, _ in sizes]
         columns = [max(1, round(width / padded[1] * level.shape[3])) for _, width in sizes]
         parts = zip(level, rows, columns, strict=True)

@@ -29,7 +29,14 @@ from torchvision.ops import MultiScaleRoIAlign, batched_nms
 from almining.boxes import area, clip, containment
 from almining.checks import check_boxes
 from almining.detectors.backbones import make_backbone
-from almining.detectors.base import Detector, check_batch, device_of, mode, pool_levels
+from almining.detectors.base import (
+    Detector,
+    check_batch,
+    check_finite,
+    device_of,
+    mode,
+    pool_levels,
+)
 from almining.records import Detections, Target
 from almining.rng import forked
 
@@ -67,7 +74,7 @@ class FasterRCNN(Detector):
         Boxes without area match nothing and are left out. torchvision's two samplers draw from
         torch's global generator: `train.fit` seeds it around every step.
         """
-        check_batch(images, targets)
+        check_batch(images, targets, classes=self.classes)
         with mode(self, True):
             batch, pyramid, known, ignored = self._prepare(images, targets)
             anchors, scores, deltas, proposals = self._propose(batch, pyramid)
@@ -120,7 +127,7 @@ class FasterRCNN(Detector):
             ]
             logits, _, features = self._heads(pyramid, scaled, batch.image_sizes)
         counts = [len(given) for given in boxes]
-        probs = _finite(logits.softmax(dim=1))
+        probs = logits.softmax(dim=1)
         found = []
         for given, p, f in zip(boxes, probs.split(counts), features.split(counts), strict=True):
             scores, labels = p[:, 1:].max(dim=1)
@@ -161,6 +168,8 @@ class FasterRCNN(Detector):
         anchors = rpn.anchor_generator(batch, levels)
         counts = [scores[0].numel() for scores in by_level]
         scores, deltas = concat_box_prediction_layers(by_level, deltas_by_level)
+        check_finite(scores, "the RPN's scores")
+        check_finite(deltas, "the RPN's regressions")
         boxes = rpn.box_coder.decode(deltas.detach(), anchors).view(len(anchors), -1, 4)
         proposals, _ = rpn.filter_proposals(boxes, scores, batch.image_sizes, counts)
         return anchors, scores, deltas, proposals
@@ -208,6 +217,8 @@ class FasterRCNN(Detector):
         heads = self.model.roi_heads
         features = heads.box_head(heads.box_roi_pool(pyramid, rois, sizes))
         logits, deltas = heads.box_predictor(features)
+        check_finite(logits, "class logits")  # NaN is above no threshold: it would look empty
+        check_finite(deltas, "box regressions")
         return logits, deltas, features
 
     def _decode(
@@ -221,8 +232,10 @@ class FasterRCNN(Detector):
     ) -> list[Detections]:
         heads = self.model.roi_heads
         counts = [len(boxes) for boxes in proposals]
-        probs = _finite(logits.softmax(dim=1)).split(counts)
-        boxes = heads.box_coder.decode(deltas, proposals).split(counts)  # (r, C + 1, 4) each
+        probs = logits.softmax(dim=1).split(counts)
+        # reshaped because torchvision returns another shape when there is no proposal at all
+        decoded = heads.box_coder.decode(deltas, proposals).reshape(*logits.shape, 4)
+        boxes = decoded.split(counts)  # (r, C + 1, 4) each
         found = []
         for image, size, p, b, f in zip(
             images, batch.image_sizes, probs, boxes, features.split(counts), strict=True
@@ -239,12 +252,6 @@ class FasterRCNN(Detector):
             from_rows = {"probs": p[rows[kept]], "features": f[rows[kept]]}
             found.append(Detections(original, labels[kept], scores[kept], **from_rows))
         return found
-
-
-def _finite(probs: Tensor) -> Tensor:
-    if not bool(probs.isfinite().all()):  # NaN is above no threshold: it would look like no object
-        raise FloatingPointError("class probabilities are not finite; the weights have diverged")
-    return probs
 
 
 def _as_dict(target: Target, device: torch.device) -> dict[str, Tensor]:

@@ -15,7 +15,14 @@ from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN as TorchvisionFasterRCNN
 
 from almining.boxes import area, clip
-from almining.detectors.base import Detector, check_batch, device_of, mode, pool_levels
+from almining.detectors.base import (
+    Detector,
+    check_batch,
+    check_finite,
+    device_of,
+    mode,
+    pool_levels,
+)
 from almining.detectors.rcnn import FasterRCNN
 from almining.records import Detections, Target
 
@@ -50,7 +57,7 @@ class Wrapped(Detector):
         Raises:
             ValueError: when a target has an ignored box and `ignored` is `"error"`.
         """
-        check_batch(images, targets)
+        check_batch(images, targets, classes=self.classes)
         device = device_of(self)
         given = []
         for position, target in enumerate(targets):
@@ -78,6 +85,8 @@ class Wrapped(Detector):
         check_batch(images)
         if not images:
             return []
+        for name, parameter in self.model.named_parameters():
+            check_finite(parameter, f"the values of {name}")  # its results would look empty
         device = device_of(self)
         with mode(self, False):
             results = self.model([image.to(device) for image in images])

@@ -126,6 +126,14 @@ def test_voc_origin_zero(tmp_path):
     assert not voc.read(strict=False).target("JPEGImages/a").complete
 
 
+@pytest.mark.parametrize("origin", [0, 1])
+def test_normalised_voc_boxes_are_named_before_anything_else(tmp_path, origin):
+    voc = Voc(tmp_path).add("a", xml(obj("cat", 0.1, 0.2, 0.9, 0.8), obj("cat", 2, 2, 9, 9)))
+    finding = only(raised(voc.read, voc_origin=origin))
+    assert finding.field == "bndbox" and "normalised to [0, 1]" in finding.remedy
+    assert "xmin=0.1" in finding.value
+
+
 def raised(read, **options):
     with pytest.raises(DataError) as error:
         read(**options)

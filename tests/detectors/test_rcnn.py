@@ -124,6 +124,22 @@ def test_images_without_boxes_and_boxes_without_area(
     assert detector.detect([]) == [] and detector.regions([], []) == []
 
 
+def test_no_proposal_at_all_is_no_detection(image: torch.Tensor) -> None:
+    strict = faster_rcnn(CLASSES, rpn_score_thresh=0.999)
+    (found,) = strict.detect([image])
+    assert len(found) == 0 and found.probs is not None and found.probs.shape == (0, 4)
+
+
+@pytest.mark.parametrize(
+    "part", ["backbone.stem.0", "rpn.head.cls_logits", "roi_heads.box_predictor.bbox_pred"]
+)
+def test_diverged_weights_do_not_look_like_an_empty_image(part: str, image: torch.Tensor) -> None:
+    diverged = faster_rcnn(CLASSES)
+    torch.nn.init.constant_(diverged.model.get_submodule(part).weight, torch.nan)
+    with pytest.raises(FloatingPointError, match="not finite; the weights have diverged"):
+        diverged.detect([image])
+
+
 def test_mode_comes_back(detector: FasterRCNN, image: torch.Tensor) -> None:
     detector.train()
     detector.detect([image])
@@ -176,6 +192,20 @@ def test_learns_one_image() -> None:
             lambda d: d.losses([torch.zeros(3, 8, 8)], [], generator=generator(0)),
             "1 images but 0 targets",
         ),
+        (
+            lambda d: d.losses([], [], generator=generator(0)),
+            "0 images but 0 targets.*at least one",
+        ),
+        (
+            lambda d: d.losses(
+                [torch.zeros(3, 64, 64)],
+                [Target(boxes((1, 1, 9, 9)), labels(9))],
+                generator=generator(0),
+            ),
+            r"targets\[0\].labels reach 9, but the detector knows 3 classes",
+        ),
+        (lambda d: d.detect([torch.full((3, 64, 64), torch.nan)]), r"images\[0\] is not finite"),
+        (lambda d: faster_rcnn("ab"), "classes = 'ab': a list of names"),
         (lambda d: d.regions([torch.zeros(3, 8, 8)], []), "1 images but boxes for 0"),
         (
             lambda d: d.regions([torch.zeros(3, 8, 8)], [boxes((5, 0, 1, 1))]),

@@ -85,6 +85,15 @@ def test_a_class_without_a_name_is_an_error(retinanet: Wrapped) -> None:
         wrap(model, ["a"]).detect([IMAGE])
 
 
+def test_diverged_weights_do_not_look_like_an_empty_image(retinanet: Wrapped) -> None:
+    diverged = wrap(deepcopy(retinanet.model), CLASSES)
+    torch.nn.init.constant_(diverged.model.backbone.stem[0].weight, torch.nan)
+    with pytest.raises(FloatingPointError, match=r"backbone.stem.0.weight are not finite"):
+        diverged.detect([IMAGE])
+    with pytest.raises(FloatingPointError, match=r"image features are not finite"):
+        diverged.embed([IMAGE])
+
+
 def test_no_image_features_says_what_to_add() -> None:
     with pytest.raises(ValueError, match="Linear has no transform and backbone"):
         wrap(torch.nn.Linear(1, 1), ["a"]).embed([IMAGE])

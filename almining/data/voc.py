@@ -245,21 +245,19 @@ class _Voc:
             return
         ordered = left <= right and top <= bottom
         fractions = any(corner != int(corner) for corner in corners if math.isfinite(corner))
+        remedy = ""
         if 0 <= min(corners) and max(corners) <= 1 and fractions:
-            drawn.complete = False
             remedy = (
                 "coordinates look normalised to [0, 1]; multiply them by width and height, "
                 "or correct this box"
             )
-            where = f"{Path(str(drawn.file)).name} {record}"
-            self.report.tally("error", self.root, "bndbox", remedy, record=where, value=shown)
-            return
-        if self.origin == 1 and ordered and (0 <= left < 1 or 0 <= top < 1):
-            drawn.complete = False
+        elif self.origin == 1 and ordered and (0 <= left < 1 or 0 <= top < 1):
             remedy = (
                 "VOC counts pixels from 1; pass voc_origin=0 if the boxes "
                 "count from 0, otherwise correct these"
             )
+        if remedy:  # the same for many boxes, so they are counted
+            drawn.complete = False
             where = f"{Path(str(drawn.file)).name} {record}"
             self.report.tally("error", self.root, "bndbox", remedy, record=where, value=shown)
             return

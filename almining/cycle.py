@@ -134,7 +134,6 @@ def run(
         ValueError: before any training, when detector, pool and recipe do not fit together.
     """
     _check(recipe, detector, pool, test, budget, cycles, unit)
-    start = copy.deepcopy(detector)
     current = copy.deepcopy(detector)
     before = pool.cycle  # a pool that has been through a run goes on counting
     rows = [_row(0, (), pool, 0.0, _measure(current, test, metrics, progress))]
@@ -148,7 +147,7 @@ def run(
         if recipe.mine is not None:
             mined = recipe.mine(current, pool, generator=generator(seed, "mine", cycle))
             pool = pool.updated(mined, cycle=before + cycle)
-        current = copy.deepcopy(start) if recipe.restart == "start" else current
+        current = copy.deepcopy(detector) if recipe.restart == "start" else current
         title = f"{recipe.name} {cycle}/{cycles}: train" if progress else False
         _train(recipe, current, pool, seed=derive(seed, "train", cycle), progress=title)
         picked = tuple(dict.fromkeys(request.image_id for request in asked))
@@ -216,7 +215,7 @@ def _price(answer: Answer, unit: Unit) -> float:
 
 def _learn(pool: Pool, asked: Sequence[Request], answers: Sequence[Answer], cycle: int) -> Pool:
     known: dict[str, Target] = {}
-    for request, answer in zip(asked, answers, strict=False):
+    for request, answer in zip(asked, answers, strict=True):
         if answer.verdict != "skip":
             before = known.get(request.image_id, pool.target(request.image_id))
             known[request.image_id] = merge(before, request, answer)

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from almining import demo
+from almining.cycle import labelled as complete_ids
 from almining.data import regimes
 from almining.data.pool import Pool
 from almining.data.readers import read_coco, read_voc
@@ -184,7 +185,7 @@ def coco_images(json: Path) -> Path:
 
 def _some(pool: Pool, most: int | None, seed: int) -> Pool:
     """Return at most so many of the complete images: only they can stand for the hidden truth."""
-    known = [image_id for image_id in pool.ids if pool.target(image_id).complete]
+    known = complete_ids(pool)
     order = torch.randperm(len(known), generator=generator(seed, "some")).tolist()
     return pool.subset([known[position] for position in sorted(order[:most])])
 
@@ -194,7 +195,7 @@ def _own_start(name: str, pool: Pool, seed: int, device: torch.device) -> Faster
     detector = reuse(
         faster_rcnn(pool.classes, min_size=240, max_size=400, seed=seed), demo.load_demo(name)
     )
-    ids = [image_id for image_id in pool.ids if pool.target(image_id).complete]
+    ids = complete_ids(pool)
     schedule = TrainConfig(steps=START_STEPS.get(device.type, 150), batch=4, lr=2e-3)
     fit(detector.to(device), pool, schedule, ids=ids, seed=derive(seed, "start"), progress="start")
     return detector.eval()

@@ -24,13 +24,13 @@ from torch import nn
 from almining import demo, evaluate
 from almining.data.scenes import CLASSES, draw_icon, make_scenes
 from almining.detectors.rcnn import FasterRCNN, faster_rcnn
+from almining.lab import TEST_SEED
 from almining.predict import detect
 from almining.progress import bar
 from almining.rng import forked, generator
 from almining.train import TrainConfig, fit
 
 SEED = 1_000_000
-TEST_SEED = 900_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -201,9 +201,11 @@ def _core_set(name: str, config: Config | None, *, weighted: bool) -> Recipe:
 
 
 def _entropies(detector: Any, pool: Pool) -> Tensor:
-    return torch.tensor(
-        [entropy(found, reduce="max") for _, found in detect(detector, pool, progress="entropy")]
-    )
+    """Return the entropy of every image (n,); 0 for the labelled ones, which cannot be picked."""
+    scores = dict.fromkeys(pool.ids, 0.0)
+    for image_id, found in detect(detector, pool, _open(pool), progress="entropy"):
+        scores[image_id] = entropy(found, reduce="max")
+    return torch.tensor(list(scores.values()))
 
 
 def _uncertain(found: Detections, pool: Pool, *, most: int = 3) -> Evidence:

@@ -29,6 +29,7 @@ from almining.curves import interval as interval
 from almining.data.pool import Pool
 from almining.records import Detections, Request, Target
 from almining.score import box_entropies
+from almining.sheets import sheet as sheet
 
 
 def boxes(

@@ -36,6 +36,7 @@ LAYERS = {
     "claims": 3,
     "curves": 2,
     "draw": 2,
+    "sheets": 2,
     "label": 2,
     "detectors": 3,
     "review": 3,
@@ -47,7 +48,7 @@ LAYERS = {
     "demo": 6,
     "lab": 7,
 }
-GROUPS = {"canvas": "draw", "curves": "draw", "recipe": "cycle"}
+GROUPS = {"canvas": "draw", "curves": "draw", "sheets": "draw", "recipe": "cycle"}
 FORBIDDEN_MODULES = {
     "pickle": "safetensors or JSON",
     "dill": "safetensors or JSON",

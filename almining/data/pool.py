@@ -182,16 +182,21 @@ class Pool:
         return image_id in self._targets
 
     def __repr__(self) -> str:
-        """Say in one line how many images are in which state."""
+        """Say in one line how many images are in which state, and how much a reader found wrong."""
         counts = Counter(self._targets[image_id].state for image_id in self.ids)
-        states = [
+        said = [
             f"{counts[state]} {state}"
             for state in ("complete", "sparse", "tagged", "unlabelled")
             if counts[state]
         ]
-        cycle = [f"cycle {self.cycle}"] if self.cycle else []
-        said = ", ".join([*states, *cycle])
-        return f"Pool({len(self)}: {said})" if said else f"Pool({len(self)})"
+        empty = sum(target.complete and not len(target) for target in self._targets.values())
+        if empty:
+            said[0] += f" ({empty} empty)"
+        if self.cycle:
+            said.append(f"cycle {self.cycle}")
+        if self.findings:
+            said.append(f"{len(self.findings)} finding{'s' * (len(self.findings) > 1)}")
+        return f"Pool({len(self)}: {', '.join(said)})" if said else f"Pool({len(self)})"
 
     @property
     def cycle(self) -> int:

@@ -46,6 +46,15 @@ def test_relabelled_shares_images_under_other_classes() -> None:
         pool.relabelled(["thing"], {"nope": target(BOX)})
 
 
+def test_the_summary_names_empty_images_and_findings() -> None:
+    one = Finding("a.json", "annotation 1", "bbox", "[]", "repaired", "dropped")
+    known = {"a-1": target(BOX), "a-2": target(), "a-3": Target.unknown(), "a-4": target()}
+    known["a-5"] = target(BOX, complete=False)
+    made = Pool(["x"], known, FlatImages(), findings=[one])
+    assert repr(made) == "Pool(5: 3 complete (2 empty), 1 sparse, 1 unlabelled, 1 finding)"
+    assert repr(made.subset(["a-2"])) == "Pool(1: 1 complete (1 empty), 1 finding)"
+
+
 def test_empty_pool() -> None:
     pool = Pool([], {}, FlatImages())
     assert len(pool) == 0 and repr(pool) == "Pool(0)" and pool.cycle == 0

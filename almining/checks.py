@@ -1,4 +1,4 @@
-"""Checks shared by the records.
+"""Checks shared by the records and by what makes pools.
 
 Each raises a `ValueError` that names the field, the row, the value and what to do.
 """
@@ -6,12 +6,34 @@ Each raises a `ValueError` that names the field, the row, the value and what to 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from numbers import Integral
 
 import torch
 from torch import Tensor
 
 HUMAN = "human"
 MINED = "mined"
+
+
+def check_whole(
+    value: object, name: str, low: int, high: float = float("inf"), remedy: str = ""
+) -> int:
+    """Return a whole number from `low` to `high`; `remedy` ends the message of what is none.
+
+    Args:
+        value: what is to be checked; numpy's integers count, booleans do not.
+        name: how the message calls it.
+        low: the least.
+        high: the greatest.
+        remedy: what follows "must be a whole number of at least ...".
+
+    >>> check_whole(3, "images", 0)
+    3
+    """
+    whole = isinstance(value, Integral) and not isinstance(value, bool)
+    if not whole or not low <= value <= high:  # type: ignore[operator]
+        raise ValueError(f"{name} = {value!r} must be a whole number of at least {low}{remedy}")
+    return int(value)  # type: ignore[call-overload]
 
 
 def check_boxes(boxes: object, name: str) -> None:

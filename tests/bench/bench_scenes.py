@@ -17,6 +17,23 @@ def test_scenes_per_second(benchmark: Any, density: str) -> None:
     assert len(scene.labels) >= 1
 
 
+@pytest.mark.parametrize(
+    "dials",
+    [
+        {"rows": 1.0, "row_length": 5, "closeness": 1.0},
+        {"occlusion": 1.0, "truncation": 1.0, "clutter": 4.0},
+        {"occlusion": 0.0, "truncation": 0.0},
+        {"parts": True},
+        {"domain": "dusk"},
+    ],
+    ids=str,
+)
+def test_scenes_of_other_worlds_per_second(benchmark: Any, dials: dict[str, Any]) -> None:
+    indices = count()
+    scene = benchmark(lambda: draw_scene(0, next(indices) % 64, **dials))
+    assert len(scene.labels) >= 1
+
+
 def test_icons_per_second(benchmark: Any) -> None:
     indices = count()
     image, _ = benchmark(lambda: draw_icon(0, next(indices) % 64))

@@ -7,14 +7,14 @@ import math
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterable
 
 import numpy as np
 import pytest
 import torch
 
 from almining.data.scenes import CLASSES, Scene, draw_icon, draw_scene, make_scenes
-from almining.data.staging import DENSITIES, Painter, Placed, paint
+from almining.data.toy.staging import DENSITIES, Painter, paint
+from tests.data.scenes_seen import box_of, digest, seen_oracle
 
 EQUAL = (1.0,) * 8
 DIGESTS = {
@@ -23,33 +23,9 @@ DIGESTS = {
 }
 
 
-def digest(scenes: Iterable[Scene]) -> str:
-    made = hashlib.sha256()
-    for scene in scenes:
-        for part in scene:
-            made.update(np.ascontiguousarray(part).tobytes())
-    return made.hexdigest()[:24]
-
-
 @pytest.fixture(scope="module", params=["voc", "coco"])
 def drawn(request: pytest.FixtureRequest) -> tuple[str, list[Scene]]:
     return request.param, [draw_scene(1, i, density=request.param) for i in range(300)]
-
-
-def seen_oracle(order: list[Placed], size: int) -> list[list[tuple[int, int]]]:
-    """List the (x, y) at which each drawing is seen: pixel by pixel, the last one there."""
-    seen: list[list[tuple[int, int]]] = [[] for _ in order]
-    alphas = [placed.sprite[:, :, 3].tolist() for placed in order]
-    for y in range(size):
-        for x in range(size):
-            for position in reversed(range(len(order))):
-                placed, alpha = order[position], alphas[position]
-                dx, dy = x - placed.x, y - placed.y
-                inside = 0 <= dy < len(alpha) and 0 <= dx < len(alpha[0])
-                if inside and alpha[dy][dx] >= 128:
-                    seen[position].append((x, y))
-                    break
-    return seen
 
 
 def extent_oracle(mask: np.ndarray) -> list[int]:
@@ -65,8 +41,7 @@ def test_boxes_are_the_extents_of_what_is_seen(density: str, index: int) -> None
     boxes, labels = [], []
     for placed, pixels in zip(order, seen_oracle(order, 128), strict=True):
         if placed.label:
-            xs, ys = [x for x, _ in pixels], [y for _, y in pixels]
-            boxes.append([min(xs), min(ys), max(xs) + 1, max(ys) + 1])
+            boxes.append(box_of(pixels))
             labels.append(placed.label)
             whole = sum(alpha >= 128 for row in placed.sprite[:, :, 3].tolist() for alpha in row)
             assert len(pixels) >= 0.35 * whole
@@ -175,6 +150,10 @@ def test_scenes_are_those_the_demos_were_trained_on(density: str) -> None:
     # When this fails, Pillow or NumPy changed what they draw, or someone changed the world: then
     # the demos and the results on file belong to another world and have to be made again.
     assert digest(draw_scene(0, i, density=density) for i in range(8)) == DIGESTS[density]
+
+
+def test_the_test_scenes_are_those_the_demos_were_measured_on() -> None:
+    assert digest(draw_scene(900_000, i) for i in range(60)) == "6b338f3b648029ca07f0c65f"
 
 
 def test_other_indices_and_seeds_are_other_scenes() -> None:

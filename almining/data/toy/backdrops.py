@@ -1,8 +1,8 @@
 """The places of the toy world: meadows, roads, shores and skies, without anything in them.
 
 A backdrop is a gradient sky with clouds, a far skyline, a ground with its own marks, and noise of a
-few octaves over everything. What stands there is in `almining.data.sprites` and
-`almining.data.bystanders`. These drawings are ours and follow no paper.
+few octaves over everything. What stands there is in `almining.data.toy.sprites` and
+`almining.data.toy.bystanders`. These drawings are ours and follow no paper.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageDraw
 
-from almining.data.pens import Colour, Points, dark, hsv, light, mix, smooth
+from almining.data.toy.pens import Colour, Points, dark, hsv, light, mix, smooth
 
 Context = Literal["grass", "road", "water", "sky"]
 

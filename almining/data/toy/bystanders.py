@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from almining.data.backdrops import Context
-from almining.data.pens import (
+from almining.data.toy.backdrops import Context
+from almining.data.toy.pens import (
     SOLID,
     WHITE,
     Drawing,

@@ -1,21 +1,27 @@
 """The eight things that live in the toy world, each drawn as an RGBA picture of random looks.
 
-Cat, dog and sheep share body, legs, tail, colours and patterns: only the head tells them apart. Car
-and taxi share the chassis and its colours: only the roof sign and the checker strip do. A detector
-that looks at a part is therefore sometimes right and sometimes wrong, as on photographs. Where
-things stand is `almining.data.staging`'s business. These drawings are ours and follow no paper.
+Cat, dog and sheep share body, legs, tail, colours and patterns (`data.toy.animals`): only the head
+tells them apart. Car and taxi share the chassis and its colours: only the roof sign and the checker
+strip do, unless each is asked to wear colours of its own. A detector that looks at a part is
+therefore sometimes right and sometimes wrong, as on photographs. Where things stand is the business
+of `data.toy.staging`. These drawings are ours and follow no paper.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 
-from almining.data.pens import (
+from almining.data.toy.animals import BROWN, FLEECE, GINGER, draw_cat, draw_dog, draw_sheep
+from almining.data.toy.pens import (
     BLACK,
     SOLID,
     WHITE,
     Colour,
     Drawing,
+    Mask,
     Pen,
     Pixels,
     dark,
@@ -27,14 +33,7 @@ from almining.data.pens import (
 )
 
 HEADED = 3  # classes 1 to 3 are told apart by their heads only
-HEAD = (0.58, 0.65)  # which begin at this share of the width and end at this share of the height
 CLASSES = ("cat", "dog", "sheep", "car", "taxi", "boat", "plane", "person")
-# fmt: off
-FURS = [
-    (0.07, 0.55, 0.62), (0.08, 0.68, 0.92), (0.10, 0.30, 0.90), (0.06, 0.45, 0.38),
-    (0.60, 0.08, 0.45), (0.10, 0.10, 0.95), (0.0, 0.0, 0.22),
-]
-# fmt: on
 SKINS = [(255, 219, 185), (236, 188, 148), (198, 142, 100), (141, 92, 60), (94, 60, 42)]
 # fmt: off
 HAIRS = [
@@ -42,136 +41,10 @@ HAIRS = [
     (150, 60, 36),
 ]
 # fmt: on
+WHEELED = ("car", "taxi")
 YELLOW, GLASS = (250, 204, 58), (190, 222, 240)
-
-# fmt: off
-BODY = smooth([
-    (10, 44), (18, 33), (36, 31), (56, 32), (70, 33), (76, 44), (68, 57), (48, 60), (26, 59),
-    (13, 55),
-])
-# fmt: on
-FACE = smooth([(68, 20), (80, 14), (92, 20), (91, 36), (86, 47), (80, 49), (74, 47), (69, 36)])
-NEAR_EAR = smooth([(63, 8), (69, 12), (67, 30), (61, 40), (55, 32), (58, 14)])
-FAR_EAR = smooth([(87, 8), (93, 9), (98, 18), (95, 23), (90, 17)])
-LEAF_EARS = [
-    smooth([(80 + s * 12, 20), (80 + s * 23, 23), (80 + s * 24, 29), (80 + s * 12, 27)])
-    for s in (-1, 1)
-]
-
-
-def fur(rng: np.random.Generator) -> Colour:
-    """Return a coat colour: mostly one that animals have."""
-    if rng.uniform() < 0.3:
-        return hsv(rng.uniform(), rng.uniform(0.3, 0.6), rng.uniform(0.65, 0.95))
-    hue, saturation, value = FURS[rng.integers(len(FURS))]
-    return hsv(
-        hue + rng.uniform(-0.02, 0.02),
-        saturation * rng.uniform(0.8, 1.2),
-        value * rng.uniform(0.85, 1.1),
-    )
-
-
-def _coat(pen: Pen, rng: np.random.Generator, coat: Colour, second: Colour) -> None:
-    kind = rng.integers(5)
-    if kind == 0:  # spots
-        spots = rng.uniform((12, 32, 3), (74, 58, 6), size=(9, 3)).tolist()
-        with pen.within(BODY, second) as on:
-            for x, y, r in spots:
-                on.oval(x, y, r, r * 0.85, SOLID)
-    elif kind == 1:  # stripes
-        start, lean = rng.uniform(12, 18), rng.uniform(-5, 5)
-        with pen.within(BODY, second) as on:
-            for i in range(7):
-                on.line([(start + 9 * i, 28), (start + 9 * i + lean, 62)], SOLID, 3.6)
-    elif kind == 2:  # a saddle and a rump
-        with pen.within(BODY, second) as on:
-            on.oval(rng.uniform(36, 52), 33, 13, 12, SOLID)
-            on.oval(14, 42, 10, 12, SOLID)
-    elif kind == 3:  # a pale belly
-        with pen.within(BODY, light(coat, 0.55)) as on:
-            on.oval(43, 60, 36, 11, SOLID)
-
-
-def _animal(pen: Pen, rng: np.random.Generator) -> tuple[Colour, Colour]:
-    """Draw what cat, dog and sheep share; return the coat's colour and the second colour."""
-    coat = fur(rng)
-    second = (
-        dark(coat, rng.uniform(0.4, 0.6)) if sum(coat) > 330 else light(coat, rng.uniform(0.4, 0.6))
-    )
-    edge, socks = dark(coat, 0.62), second if rng.uniform() < 0.4 else coat
-    tip = rng.uniform(14, 30)
-    pen.line([(15, 42), (6, 38), (4, tip)], edge, 9)
-    pen.line([(15, 42), (6, 38), (4, tip)], coat, 5.5)
-    for x, shade in ((29, 0.3), (67, 0.3), (19, 0.0), (57, 0.0)):
-        pen.slab(x - 5, 48, x + 5, 76, dark(coat, shade), edge, 4)
-        pen.slab(x - 3.2, 67, x + 3.2, 74.2, dark(socks, shade), None, 3)
-    pen.poly(BODY, coat)
-    _coat(pen, rng, coat, second)
-    pen.outline(BODY, edge)
-    return coat, second
-
-
-def _eyes(pen: Pen, x: float, y: float, gap: float, r: float, iris: Colour, pupil: float) -> None:
-    for side in (-gap, gap):
-        pen.oval(x + side, y, r, r * 1.15, iris, dark(iris, 0.75))
-        pen.oval(x + side, y, pupil, r * 0.8, BLACK)
-        pen.oval(x + side + r * 0.3, y - r * 0.4, r * 0.32, r * 0.32, WHITE)
-
-
-def _cat(pen: Pen, rng: np.random.Generator) -> None:
-    coat, second = _animal(pen, rng)
-    edge, pink = dark(coat, 0.62), (240, 150, 160)
-    for side in (-1, 1):
-        pen.poly([(79 + side * 19, 3), (79 + side * 20, 25), (79 + side * 3, 14)], coat, edge)
-        pen.poly([(79 + side * 16, 9), (79 + side * 16, 20), (79 + side * 8, 15)], pink)
-    pen.oval(79, 29, 20, 17.5, coat, edge)
-    for x in (74, 79, 84):
-        pen.line([(x, 13.5), (x, 18)], second, 2)
-    pen.oval(79, 37, 8.5, 6, light(coat, 0.65))
-    iris = hsv(rng.uniform(0.13, 0.36), 0.7, 0.9)
-    _eyes(pen, 79, 27, 8.5, 5, iris, 1.6)
-    pen.poly([(76, 33), (82, 33), (79, 36.5)], pink, dark(pink, 0.4))
-    for side in (-1, 1):
-        for rise in (-2, 3):
-            pen.line(
-                [(79 + side * 8, 36 + rise * 0.4), (79 + side * 23, 36 + rise)],
-                light(coat, 0.8),
-                1.2,
-            )
-
-
-def _dog(pen: Pen, rng: np.random.Generator) -> None:
-    coat, second = _animal(pen, rng)
-    edge = dark(coat, 0.62)
-    pen.oval(77, 26, 16.5, 18, coat, edge)
-    if rng.uniform() < 0.5:
-        pen.oval(83, 22, 6.5, 8, second)
-    pen.poly([(82, 43), (91, 42), (90, 52), (84, 52)], (232, 92, 106), (160, 44, 62))
-    muzzle = light(coat, 0.6)
-    pen.oval(87, 36, 13.5, 9.5, muzzle, edge)
-    pen.oval(96, 31.5, 5.5, 4.5, BLACK)
-    pen.oval(97.5, 30, 1.5, 1.2, (170, 170, 180))
-    _eyes(pen, 80, 22, 6.5, 3.6, (120, 76, 40), 2.4)
-    for ear in (NEAR_EAR, FAR_EAR):
-        pen.poly(ear, dark(second, 0.25), dark(second, 0.7))
-
-
-def _sheep(pen: Pen, rng: np.random.Generator) -> None:
-    coat, _ = _animal(pen, rng)
-    face = (66, 58, 66) if rng.uniform() < 0.6 else (238, 214, 190)
-    wool, edge = light(coat, 0.72), dark(light(coat, 0.3), 0.5)
-    for shape in (*LEAF_EARS, FACE):
-        pen.poly(shape, face, dark(face, 0.6))
-    curls = [(66, 18, 6.5), (94, 18, 6.5), (71, 9, 7.5), (89, 9, 7.5), (80, 6, 8.5)]
-    for x, y, r in curls:
-        pen.oval(x, y, r, r, wool, edge)
-    pen.oval(80, 13, 13, 8, wool)
-    for x, y, r in curls:
-        pen.arc(x, y, r * 0.5, 20, 230, dark(wool, 0.25), 1.4)
-    _eyes(pen, 80, 29, 6.5, 4, WHITE, 2.2)
-    nose = dark(face, 0.5) if sum(face) > 400 else light(face, 0.5)
-    pen.line([(77, 41), (80, 43.5), (83, 41)], nose, 1.8)
-
+WHEELS = ((22, 49), (77, 49))  # of cars and taxis: rear and front
+TYRE = 10.5  # their radius, in units
 
 # fmt: off
 CHASSIS = smooth([
@@ -183,17 +56,29 @@ CABIN = smooth([(17, 32), (22, 20), (29, 13), (44, 11), (57, 12), (66, 19), (77,
 
 
 def _wheel(pen: Pen, x: float, y: float) -> None:
-    pen.oval(x, y, 10.5, 10.5, (34, 34, 40), (14, 14, 18))
+    pen.oval(x, y, TYRE, TYRE, (34, 34, 40), (14, 14, 18))
     pen.oval(x, y, 6.2, 6.2, (206, 210, 218), (120, 122, 130))
     for dx, dy in ((0, -1), (0.95, 0.3), (-0.95, 0.3)):
         pen.line([(x, y), (x + 4.6 * dx, y + 4.6 * dy)], (122, 126, 134), 1.4)
     pen.oval(x, y, 1.9, 1.9, (70, 72, 80))
 
 
-def _car(pen: Pen, rng: np.random.Generator, *, taxi: bool = False) -> None:
+def _unlike_a_taxi(paint: Colour) -> Colour:
+    """Return the colour, or its complement where it is yellow or orange."""
+    red, green, blue = paint
+    if red > blue + 60 and green > blue + 0.3 * (red - blue) and green < 1.1 * red:
+        return blue, green, red
+    return paint
+
+
+def _car(
+    pen: Pen, rng: np.random.Generator, *, taxi: bool = False, own_paint: bool = False
+) -> None:
     paint = YELLOW if rng.uniform() < 0.3 else vivid(rng)
     if rng.uniform() < 0.2:
         paint = hsv(0.6, 0.08, rng.uniform(0.25, 0.95))
+    if own_paint:
+        paint = mix(YELLOW, paint, 0.05) if taxi else _unlike_a_taxi(paint)
     edge, two_tone = dark(paint, 0.6), light(paint, 0.75) if rng.uniform() < 0.3 else paint
     glass = mix(GLASS, paint, rng.uniform(0, 0.2))
     pen.poly(CABIN, two_tone, dark(two_tone, 0.6))
@@ -216,13 +101,9 @@ def _car(pen: Pen, rng: np.random.Generator, *, taxi: bool = False) -> None:
                 pen.slab(left, top, left + 5.8, top + 3.6, WHITE if (i + row) % 2 else BLACK)
         pen.slab(36, 1, 60, 11.5, (255, 226, 92), (88, 62, 20), 2.5)
         pen.slab(40, 4.6, 56, 8, (70, 52, 24), None, 1)
-    for x in (22, 77):
-        pen.oval(x, 47, 12.5, 12, dark(paint, 0.72))
-        _wheel(pen, x, 49)
-
-
-def _taxi(pen: Pen, rng: np.random.Generator) -> None:
-    _car(pen, rng, taxi=True)
+    for x, y in WHEELS:
+        pen.oval(x, y - 2, 12.5, 12, dark(paint, 0.72))
+        _wheel(pen, x, y)
 
 
 # fmt: off
@@ -333,27 +214,36 @@ def _person(pen: Pen, rng: np.random.Generator) -> None:
 
 
 DRAWN: dict[str, Drawing] = {
-    "cat": (_cat, 100, 76, 0.0),  # how, width, height in units, largest tilt in degrees
-    "dog": (_dog, 102, 76, 0.0),
-    "sheep": (_sheep, 104, 76, 0.0),
+    "cat": (draw_cat, 100, 76, 0.0),  # how, width, height in units, largest tilt in degrees
+    "dog": (draw_dog, 102, 76, 0.0),
+    "sheep": (draw_sheep, 104, 76, 0.0),
     "car": (_car, 100, 60, 2.0),
-    "taxi": (_taxi, 100, 60, 2.0),
+    "taxi": (partial(_car, taxi=True), 100, 60, 2.0),
     "boat": (_boat, 92, 87, 4.0),
     "plane": (_plane, 110, 52, 9.0),
     "person": (_person, 40, 93, 0.0),
 }
 
+OWN: dict[str, Callable[[Pen, np.random.Generator], None]] = {  # told by their bodies, too
+    "cat": partial(draw_cat, own=GINGER),
+    "dog": partial(draw_dog, own=BROWN),
+    "sheep": partial(draw_sheep, own=FLEECE),
+    "car": partial(_car, own_paint=True),
+    "taxi": partial(_car, taxi=True, own_paint=True),
+}
+
 
 def draw_sprite(
-    label: int, size: float, rng: np.random.Generator, *, mirrored: bool = False
+    label: int, size: float, rng: np.random.Generator, *, mirrored: bool = False, own: bool = False
 ) -> Pixels:
     """Draw one object of a class, in colours, pattern and pose of its own.
 
     Args:
         label: its class, 1...8.
         size: about the square root of its box's area, in pixels.
-        rng: where its looks come from.
+        rng: where its looks come from; as many numbers are drawn whatever `own` is.
         mirrored: does it face left?
+        own: does it wear what only its class wears?
 
     Returns:
         (h, w, 4) uint8, RGBA, cut to the pixels that are at least half opaque.
@@ -361,8 +251,29 @@ def draw_sprite(
     >>> draw_sprite(4, 40.0, np.random.default_rng(0)).shape[2]
     4
     """
-    draw, width, height, tilt = DRAWN[CLASSES[label - 1]]
-    pen = Pen(width, height, size / (width * height) ** 0.5)
-    draw(pen, rng)
-    angle = float(rng.uniform(-tilt, tilt)) if tilt else 0.0
+    pen, angle = _drawn(label, size, rng, own)
     return pen.finish(mirrored=mirrored, angle=angle)
+
+
+def draw_with_wheels(
+    label: int, size: float, rng: np.random.Generator, *, mirrored: bool = False, own: bool = False
+) -> tuple[Pixels, tuple[Mask, ...]]:
+    """Draw what `draw_sprite` draws, and tell where in it each wheel lies, as masks (h, w).
+
+    >>> sprite, wheels = draw_with_wheels(4, 40.0, np.random.default_rng(0))
+    >>> len(wheels), wheels[0].shape == sprite.shape[:2]
+    (2, True)
+    """
+    pen, angle = _drawn(label, size, rng, own)
+    at = WHEELS if CLASSES[label - 1] in WHEELED else ()
+    wheels = tuple(pen.trace(x, y, TYRE, mirrored=mirrored, angle=angle) for x, y in at)
+    return pen.finish(mirrored=mirrored, angle=angle), wheels
+
+
+def _drawn(label: int, size: float, rng: np.random.Generator, own: bool) -> tuple[Pen, float]:
+    """Return the pen that drew an object, and the angle by which it is tilted, in degrees."""
+    name = CLASSES[label - 1]
+    draw, width, height, tilt = DRAWN[name]
+    pen = Pen(width, height, size / (width * height) ** 0.5)
+    (OWN.get(name, draw) if own else draw)(pen, rng)
+    return pen, float(rng.uniform(-tilt, tilt)) if tilt else 0.0

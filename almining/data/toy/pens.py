@@ -1,7 +1,7 @@
 """A pen that draws cartoons: shapes in units on an enlarged canvas, reduced to smooth their edges.
 
 Colours are 8-bit RGB; units are the drawing's own, some hundred to an object, x to the right and y
-downwards. What is drawn is in `sprites`, `bystanders` and `backdrops`, all in `almining.data`.
+downwards. What is drawn is in `sprites`, `bystanders` and `backdrops`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ Colour = tuple[int, int, int]
 Ink = Colour | int  # a number where a mask is drawn
 Points = NDArray[np.float64]
 Pixels = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
 Drawing = tuple[Callable[["Pen", np.random.Generator], None], float, float, float]
 
 OVERSAMPLING = 3
@@ -34,7 +35,12 @@ def hsv(hue: float, saturation: float, value: float) -> Colour:
 
 def mix(a: Colour, b: Colour, share: float) -> Colour:
     """Return colour `a` with this share of `b` in it."""
-    return tuple(round(p + (q - p) * share) for p, q in zip(a, b, strict=True))  # type: ignore[return-value]
+    (red, green, blue), (to_red, to_green, to_blue) = a, b
+    return (
+        round(red + (to_red - red) * share),
+        round(green + (to_green - green) * share),
+        round(blue + (to_blue - blue) * share),
+    )
 
 
 def dark(colour: Colour, share: float = 0.5) -> Colour:
@@ -81,10 +87,10 @@ class Pen:
         self.draw = ImageDraw.Draw(self.image)
 
     def _flat(self, points: Points | Sequence[tuple[float, float]]) -> list[float]:
-        scaled: list[float] = (
-            ((np.asarray(points, dtype=np.float64) + MARGIN) * self.k).ravel().tolist()
-        )
-        return scaled
+        if isinstance(points, np.ndarray):
+            scaled: list[float] = ((points + MARGIN) * self.k).ravel().tolist()
+            return scaled
+        return [(at + MARGIN) * self.k for point in points for at in point]
 
     def poly(
         self, points: Points | Sequence[tuple[float, float]], fill: Ink, edge: Colour | None = None
@@ -158,14 +164,35 @@ class Pen:
 
     def finish(self, *, mirrored: bool = False, angle: float = 0.0) -> Pixels:
         """Return the picture (h, w, 4), lit from above, cut to what is at least half opaque."""
-        image = self.image if angle == 0 else self.image.rotate(angle, expand=True)
-        pixels = np.asarray(image.reduce(OVERSAMPLING))
-        alpha = pixels[:, :, 3]
-        solid = alpha >= min(128, int(alpha.max()))
-        rows, columns = np.flatnonzero(solid.any(axis=1)), np.flatnonzero(solid.any(axis=0))
-        pixels = pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        pixels, rows, columns = self._reduced(angle)
+        pixels = pixels[rows, columns]
         if mirrored:
             pixels = pixels[:, ::-1]
         shade = np.linspace(276, 214, len(pixels)).astype(np.int32)[:, None, None]  # of 256
         rgb = np.minimum(pixels[:, :, :3].astype(np.int32) * shade >> 8, 255)
         return np.concatenate([rgb.astype(np.uint8), pixels[:, :, 3:]], axis=2)
+
+    def trace(
+        self, x: float, y: float, r: float, *, mirrored: bool = False, angle: float = 0.0
+    ) -> Mask:
+        """Return where a disc about (x, y) lies in the finished picture: (h, w), at least a pixel.
+
+        A pixel belongs to the disc when at least half of it does.
+        """
+        layer = Image.new("L", self.image.size)
+        ImageDraw.Draw(layer).ellipse(self._flat([(x - r, y - r), (x + r, y + r)]), fill=255)
+        layer = layer if angle == 0 else layer.rotate(angle, expand=True)
+        _, rows, columns = self._reduced(angle)
+        share = np.asarray(layer.reduce(OVERSAMPLING))[rows, columns]
+        if mirrored:
+            share = share[:, ::-1]
+        return share >= min(128, int(share.max()))
+
+    def _reduced(self, angle: float) -> tuple[Pixels, slice, slice]:
+        """Return the turned, reduced canvas, and the rows and columns that are half opaque."""
+        image = self.image if angle == 0 else self.image.rotate(angle, expand=True)
+        pixels = np.asarray(image.reduce(OVERSAMPLING))
+        alpha = pixels[:, :, 3]
+        solid = alpha >= min(128, int(alpha.max()))
+        rows, columns = np.flatnonzero(solid.any(axis=1)), np.flatnonzero(solid.any(axis=0))
+        return pixels, slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)

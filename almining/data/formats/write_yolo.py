@@ -1,0 +1,206 @@
+"""A pool in the layout of YOLO; `write_yolo` is called through `data.writers`.
+
+YOLO's normalised centres and sizes are met here and in `data.yolo`, which reads them, and go no
+further. Only boxes are written, no polygons and no key points.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+
+from almining.checks import HUMAN
+from almining.data.formats.export import (
+    Folder,
+    check_images,
+    check_names,
+    file_stem,
+    number,
+    size_of,
+    suffix,
+)
+from almining.data.formats.losses import Incomplete, Losses, plain_boxes, without_sparse
+from almining.data.formats.report import Report
+from almining.data.formats.yolo import DATA, read_names
+from almining.data.pool import Finding, Pool
+from almining.progress import bar
+
+OURS = re.compile(r"images/[^/]+/(.+)", re.DOTALL)
+SPLIT = re.compile(r"[A-Za-z0-9_-]+")
+
+
+def write_yolo(
+    pool: Pool,
+    root: str | os.PathLike[str],
+    split: str,
+    *,
+    incomplete: Incomplete = "refuse",
+    scores: bool = False,
+    copy: bool = True,
+    overwrite: bool = False,
+    progress: bool | str = True,
+) -> tuple[Finding, ...]:
+    """Write a pool as one split of a data set in the layout of YOLO.
+
+    `images/<split>/<name>.*` holds the images, `labels/<split>/<name>.txt` a line for each box,
+    `data.yaml` the classes and the splits. A complete and empty image has an empty file; one of
+    which no box is known has none.
+
+    Args:
+        pool: what to write.
+        root: the folder that holds these; it may hold other splits of the same classes.
+        split: `"train"`, `"val"`, `"test"` or another name.
+        incomplete: what to do with sparse images, whose missing boxes YOLO would call background:
+            `"refuse"`, `"skip"` them, or `"write"` them as if they were complete.
+        scores: write the score of a mined box as the sixth column, as predictions have it; not for
+            training.
+        copy: copy the image files, byte for byte; PNG of 8 bits where the pool has no file.
+        overwrite: replace files that are there.
+        progress: whether to show a progress bar, or what to call it.
+
+    Returns:
+        What YOLO cannot hold, one finding (action `"warning"`) for each kind, with how many images
+        or boxes it concerns; empty when `read_yolo` gives back all of the pool. YOLO holds boxes
+        and classes in order. It does not hold ignored boxes, which are left out, as Ultralytics'
+        own converters do; origin, scores unless asked for, tags, absent classes, negatives, video,
+        frame and cycle; and, unless it is `images/<split>/<name>`, the id. An unlabelled image is a
+        finding too: `read_yolo` tells it from an empty one, Ultralytics trains on it as background.
+
+    Raises:
+        DataError: for sparse images, unless `incomplete` says what to do.
+        FileExistsError: naming a file that is there, unless `overwrite`.
+        ValueError: for an id that makes no file name, a link in the way, a `data.yaml` of other
+            classes, or files in the split's folders that would be read as part of it.
+
+    Source: the detection format of Ultralytics YOLO: class, centre x, centre y, width, height, the
+    last four divided by the size of the image.
+    Differs: numbers are written in full, so corners read back to 1e-9 pixel, most bit-equal.
+    """
+    check_images(pool)
+    check_names(pool.classes)
+    if not SPLIT.fullmatch(split) or split in ("names", "nc", "path"):
+        raise ValueError(f"split = {split!r}: use letters, digits, _ and -, such as 'train'")
+    folder = Folder(root, overwrite)
+    losses = Losses(folder.root / "labels" / split, "YOLO")
+    ids = without_sparse(pool, losses, incomplete)
+    names = {image_id: _name(image_id, split, losses) for image_id in ids}
+    lines = {image_id: _lines(pool, image_id, losses, scores) for image_id in ids}
+    findings = losses.close()
+    labels = {image_id: f"labels/{split}/{names[image_id]}.txt" for image_id in ids}
+    images = {
+        image_id: f"images/{split}/{names[image_id]}{suffix(pool, image_id)}" for image_id in ids
+    }
+    copied = {
+        image_id: name
+        for image_id, name in images.items()
+        if copy and not folder.holds(name, pool.info(image_id).path)
+    }
+    folder.plan([(name, image_id) for part in (labels, copied) for image_id, name in part.items()])
+    _refuse_strangers(folder, split, {*labels.values(), *images.values()})
+    data = _data_yaml(folder, pool.classes, split)
+    for image_id in bar(ids, progress=progress, name="writing YOLO", unit="image"):
+        text = lines[image_id]
+        if image_id in copied:
+            folder.write_image(copied[image_id], pool, image_id)
+        if text is None:
+            folder.remove(labels[image_id])
+        else:
+            folder.write(labels[image_id], "".join(f"{line}\n" for line in text).encode())
+    if data is not None:
+        Folder(root, overwrite=True).write(DATA, data.encode())
+    return findings
+
+
+def _name(image_id: str, split: str, losses: Losses) -> str:
+    """Return the name of an id, which YOLO reads back as `images/<split>/<name>`."""
+    ours = OURS.fullmatch(image_id)
+    name = file_stem(ours[1] if ours else image_id)
+    if "images" in name.split("/")[:-1]:
+        raise ValueError(
+            f"image id {image_id!r} has a folder called 'images', where YOLO would look for the "
+            "labels under 'labels'; rename it"
+        )
+    if image_id != f"images/{split}/{name}":
+        losses.note(image_id, "id", image_id, f"it reads as images/{split}/<name>")
+    return name
+
+
+def _lines(pool: Pool, image_id: str, losses: Losses, scores: bool) -> list[str] | None:
+    """Return a line for each box; None for an image that gets no label file."""
+    target = pool.target(image_id)
+    known = zip(target.origin, target.scores.tolist(), strict=True)
+    scored = {
+        row
+        for row, (origin, score) in enumerate(known)
+        if scores and origin != HUMAN and score == score
+    }
+    losses.image(pool, image_id, target, scored=scored)
+    if target.state in ("unlabelled", "tagged"):
+        outcome = (
+            "it gets no label file, which read_yolo takes for unlabelled and Ultralytics for "
+            "background; keep it out of what Ultralytics trains on"
+        )
+        losses.note(image_id, "unlabelled", target.state, outcome)
+        return None
+    height, width = size_of(pool, image_id)
+    lines = []
+    for row, (x1, y1, x2, y2) in plain_boxes(losses, image_id, target, (height, width)):
+        box = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height)
+        line = " ".join([str(int(target.labels[row]) - 1), *map(repr, box)])
+        score = f" {number(float(target.scores[row]))!r}" if row in scored else ""
+        lines.append(line + score)
+    return lines
+
+
+def _refuse_strangers(folder: Folder, split: str, ours: set[str]) -> None:
+    """Raise when the folders of the split hold files that would be read as part of it."""
+    for kind in ("images", "labels"):
+        for path in sorted(folder.path(f"{kind}/{split}").rglob("*")):
+            name = path.relative_to(folder.root).as_posix()
+            if path.is_file() and name not in ours and not path.name.startswith("."):
+                raise ValueError(
+                    f"{path} is not of this pool but would be read as part of split {split!r}; "
+                    "remove it or choose another split"
+                )
+
+
+def _data_yaml(folder: Folder, classes: tuple[str, ...], split: str) -> str | None:
+    """Return what `data.yaml` has to be, or None when it stands there already."""
+    path = folder.path(DATA)
+    entry = f"{split}: images/{split}\n"
+    text = "names:\n" + "".join(f"  {i}: {_quoted(name)}\n" for i, name in enumerate(classes))
+    if not path.is_file():
+        return entry + text
+    report = Report(strict=True)
+    known, splits = read_names(path, report)
+    report.check()
+    if known != list(classes):
+        if folder.overwrite:
+            return entry + text
+        raise ValueError(
+            f"{path} names the classes {known}, the pool {list(classes)}; write to another folder "
+            "or pass overwrite=True"
+        )
+    if split not in splits:
+        old = path.read_text(encoding="utf-8-sig")
+        return f"{old}{'' if old.endswith(chr(10)) else chr(10)}{entry}"
+    if splits[split] == f"images/{split}":
+        return None
+    raise ValueError(
+        f"{path} says that split {split!r} is {splits[split]!r}, not 'images/{split}'; correct it "
+        "or choose another split"
+    )
+
+
+def _quoted(name: str) -> str:
+    """Return a name as YAML's double-quoted text, which no loader takes for a number or a bool."""
+    signs = []
+    for sign in name:
+        code = ord(sign)
+        if sign in '"\\':
+            signs.append(f"\\{sign}")
+        elif sign.isprintable():
+            signs.append(sign)
+        else:
+            signs.append(f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}")
+    return f'"{"".join(signs)}"'

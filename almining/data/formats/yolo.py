@@ -1,0 +1,272 @@
+"""The layout of YOLO as a pool; `read_yolo` is called through `data.readers`.
+
+Normalised centres and sizes are met here and in `data.write_yolo`, and go no further. Polygons and
+key points are not read, lists of image files neither.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from almining.checks import HUMAN, MINED
+from almining.data.formats.extras import Held, single
+from almining.data.formats.files import SUFFIXES, inside, known_size
+from almining.data.formats.report import Report, make_pool, spelled_twice
+from almining.data.pool import ImageInfo, Pool
+from almining.progress import bar
+
+DATA = "data.yaml"
+YAML_BYTES = 2**20
+BEYOND = 1e-6  # what rounding to six digits may add to 1
+COLUMNS = ("class", "x", "y", "width", "height", "confidence")
+
+
+def read_yolo(
+    root: str | os.PathLike[str],
+    split: str,
+    *,
+    classes: Sequence[str] | None = None,
+    missing: Literal["unlabelled", "empty"] = "unlabelled",
+    strict: bool = True,
+    exhaustive: bool = True,
+    progress: bool | str = True,
+) -> Pool:
+    """Read one split of a data set in the layout of YOLO.
+
+    `images/<split>/<name>.*` holds the images (or `<split>/images`, or the folder `data.yaml`
+    names), the folder of the same path with `labels` for `images` a file `<name>.txt` for each,
+    with a line for each box.
+
+    Args:
+        root: the folder that holds them and `data.yaml`.
+        split: the name of the split, such as `"train"`.
+        classes: the names of classes 1...C, for lack of a `data.yaml`; YOLO counts them from 0.
+        missing: what an image without a label file is: `"unlabelled"`, with a finding, or
+            complete and `"empty"`, as Ultralytics takes it.
+        strict: raise on bad records. False sets them aside too; an image that lost a line so is
+            not complete.
+        exhaustive: False where not every object has a box, so that no image is complete and one
+            without boxes is unlabelled.
+        progress: whether to show a progress bar, or what to call it.
+
+    Returns:
+        A pool of complete targets with ids such as `"images/train/000001"`. A line with a sixth
+        column, a confidence, is a mined box of that score.
+
+    Raises:
+        DataError: with every problem of the split.
+        ValueError: for a bad `missing` or `classes`.
+
+    Source: the detection format of Ultralytics YOLO.
+    Differs: an image without a label file is not silently background.
+    """
+    if missing not in ("unlabelled", "empty"):
+        raise ValueError(f"missing = {missing!r}: use 'unlabelled' or 'empty'")
+    if isinstance(classes, str):
+        raise ValueError(f"classes = {classes!r}: a sequence of names is needed, got one string")
+    report, base = Report(strict), Path(root).resolve()
+    names, splits = list(classes or ()), dict[str, Any]()
+    if classes is None or (base / DATA).is_file():
+        known, splits = read_names(base / DATA, report)
+        names = known if classes is None else names
+    spelled_twice(set(names), report, base / DATA, "names")
+    folder = _folder(base, split, splits, report)
+    report.check()
+    reader = _Yolo(base, folder, names, missing, report)
+    for path in bar(reader.files(), progress=progress, name="reading YOLO", unit="image"):
+        reader.read_image(path)
+    return make_pool(report, folder, names, reader.drawn, reader.infos, exhaustive=exhaustive)
+
+
+def read_names(path: Path, report: Report) -> tuple[list[str], dict[str, Any]]:
+    """Return the classes of a `data.yaml`, and its other entries; what is wrong is reported.
+
+    Every scalar is read as text, so that a class may be called `no` or `1`.
+    """
+    import yaml  # type: ignore[import-untyped]
+
+    try:
+        if path.stat().st_size > YAML_BYTES:
+            report.fatal(path, "file", "size", path.stat().st_size, f"above {YAML_BYTES} bytes")
+            return [], {}
+        document = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=yaml.BaseLoader)
+    except FileNotFoundError:
+        report.fatal(path, "file", "path", path.name, "it is absent; add it or pass classes=")
+        return [], {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError) as error:
+        told = " ".join(str(error).split())
+        report.fatal(path, "file", "YAML", type(error).__name__, f"cannot be read: {told}")
+        return [], {}
+    if not isinstance(document, dict):
+        report.fatal(path, "file", "YAML", type(document).__name__, "an entry `names` is needed")
+        return [], {}
+    found = document.get("names")
+    remedy = "names are a list, or a mapping of the numbers 0, 1, 2, ... without a gap"
+    if isinstance(found, dict):
+        keys = [str(number) for number in range(len(found))]
+        if set(found) != set(keys):
+            report.fatal(path, "names", "names", sorted(map(str, found)), remedy)
+            return [], {}
+        found = [found[key] for key in keys]
+    if not isinstance(found, list) or not found:
+        report.fatal(path, "names", "names", found, remedy)
+        return [], {}
+    wrong = [name for name in found if not isinstance(name, str) or not name.strip()]
+    if wrong:
+        report.fatal(path, f"names[{found.index(wrong[0])}]", "names", wrong[0], "a name is needed")
+        return [], {}
+    for name, times in Counter(found).items():
+        if times > 1:
+            report.fatal(path, "names", "names", name, f"the name stands {times} times; rename it")
+    entries = {key: value for key, value in document.items() if key != "names"}
+    return found, entries
+
+
+def _folder(root: Path, split: str, splits: dict[str, Any], report: Report) -> Path:
+    """Return the folder of the images of a split."""
+    said = splits.get(split)
+    names = [said] if isinstance(said, str) else []
+    for name in (*names, f"images/{split}", f"{split}/images"):
+        path = inside(root, name)
+        if path is not None and path.is_dir() and "images" in path.relative_to(root).parts:
+            return path
+    remedy = (
+        f"no such folder of images; images/{split} is needed under the root, a list of files is "
+        "not read"
+    )
+    report.fatal(root, f"split {split}", "images", said if said else f"images/{split}", remedy)
+    return root
+
+
+class _Yolo:
+    """One reading of a YOLO split: what was found so far."""
+
+    def __init__(
+        self, root: Path, folder: Path, names: Sequence[str], missing: str, report: Report
+    ) -> None:
+        self.root, self.folder, self.names = root, folder, names
+        self.missing, self.report = missing, report
+        self.drawn: dict[str, Held | None] = {}
+        self.infos: dict[str, ImageInfo] = {}
+
+    def files(self) -> list[Path]:
+        """Return the image files, noting those that share a label file and labels of no image."""
+        found = sorted(
+            path
+            for path in self.folder.rglob("*")
+            if path.suffix.lower() in SUFFIXES and not path.name.startswith(".")
+        )
+        stems = Counter(path.with_suffix("") for path in found)
+        kept = [path for path in found if stems[path.with_suffix("")] == 1]
+        for path in found:
+            if stems[path.with_suffix("")] > 1:
+                remedy = "several images would share one label file; rename or remove all but one"
+                self.report.error(self.folder, f"image {path.name}", "name", path.name, remedy)
+        labels = {self._labels(path) for path in found}
+        for path in sorted(self._labels(self.folder / "x").parent.rglob("*.txt")):
+            if path not in labels and path.name != "classes.txt":
+                remedy = "there is no image of this name; its labels are left out"
+                self.report.tally(
+                    "quarantined", path.parent, "labels", remedy, record=path.name, value=path.name
+                )
+        return kept
+
+    def _labels(self, image: Path) -> Path:
+        """Return the label file of an image: `labels` for the last folder called `images`."""
+        parts = list(image.relative_to(self.root).with_suffix(".txt").parts)
+        parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
+        return self.root.joinpath(*parts)
+
+    def read_image(self, path: Path) -> None:
+        """Read the size and the labels of one image."""
+        name = path.relative_to(self.root).as_posix()
+        image_id = PurePosixPath(name).with_suffix("").as_posix()
+        labels = self._labels(path)
+        known = [
+            inside(self.root, each.relative_to(self.root).as_posix()) for each in (path, labels)
+        ]
+        if None in known:
+            remedy = "the link leaves the data set; copy the file into it"
+            self.report.error(self.folder, f"image {name}", "file", name, remedy)
+            return
+        size = known_size(path, None, self.report, self.folder, f"image {name}", None)
+        if size is None:
+            return
+        self.infos[image_id] = ImageInfo(size=size, path=path)
+        drawn = Held(self.report, labels, size)
+        self.drawn[image_id] = drawn
+        if not labels.is_file():
+            if self.missing == "unlabelled":
+                self.drawn[image_id] = None
+                remedy = (
+                    "no label file, so the image is read as unlabelled; pass missing='empty' if "
+                    "such images hold no object"
+                )
+                self.report.tally(
+                    "warning", self.folder, "labels", remedy, record=name, value=labels.name
+                )
+            return
+        try:
+            text = labels.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as error:
+            value = f"byte {error.start} = 0x{error.object[error.start]:02x}"
+            drawn.set_aside("file", "encoding", value, "not UTF-8; save the file as UTF-8")
+            return
+        for number, line in enumerate(text.split("\n"), start=1):
+            if line.strip():
+                self._line(drawn, f"line {number}", line.strip())
+
+    def _line(self, drawn: Held, record: str, line: str) -> None:
+        columns = line.split()
+        if len(columns) not in (5, 6):
+            polygon = len(columns) > 6 and len(columns) % 2 == 1
+            what = "a polygon (YOLO segmentation)" if polygon else f"{len(columns)} columns"
+            remedy = f"{what}, where class x y width height are needed; convert it to boxes"
+            drawn.set_aside(record, "columns", line, remedy)
+            return
+        label = columns[0]
+        whole = label.isascii() and label.isdigit() and len(label) < 10
+        if not whole or int(label) >= len(self.names):
+            remedy = f"classes are whole numbers 0...{len(self.names) - 1}; see {DATA}"
+            drawn.set_aside(record, "class", label, remedy)
+            return
+        values = [_number(text) for text in columns[1:]]
+        for name, text, value in zip(COLUMNS[1:], columns[1:], values, strict=False):
+            why = _why_not(name, value)
+            if why:
+                drawn.set_aside(record, name, text, f"{why}; correct it")
+                return
+        x, y, wide, high, *confidence = (value for value in values if value is not None)
+        height, width = drawn.size
+        box = (
+            *((x - wide / 2) * width, (y - high / 2) * height),
+            *((x + wide / 2) * width, (y + high / 2) * height),
+        )
+        origin, score = (MINED, confidence[0]) if confidence else (HUMAN, math.nan)
+        name = self.names[int(label)]
+        drawn.tell(record, name, box, origin, score, shown=line, field="box")
+
+
+def _number(text: str) -> float | None:
+    try:
+        return None if "_" in text else float(text)
+    except ValueError:
+        return None
+
+
+def _why_not(name: str, value: float | None) -> str:
+    """Return what is wrong with a value, "" when nothing is."""
+    if value is None or single(value) is None:
+        return "a finite number is needed"
+    if name == "confidence":
+        return ""
+    if value < 0:
+        return "negative; values are divided by the size of the image and lie in [0, 1]"
+    if value > 1 + BEYOND:
+        return "above 1; divide x and width by the width of the image, y and height by its height"
+    return ""

@@ -1,6 +1,7 @@
 """The active-learning cycle: ask, merge, mine, train, measure.
 
-It calls a recipe's slots and never names a paper.
+It calls a recipe's slots and never names a paper. A broken image is set aside whenever one comes to
+light, and the run goes on without it, until more than one in a hundred is broken.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from almining import evaluate
-from almining.data.pool import Pool
+from almining.data.pool import Finding, Pool
+from almining.data.quarantine import Quarantine
 from almining.label import Oracle, merge
 from almining.predict import detect
 from almining.recipe import Mine as Mine
@@ -63,6 +65,8 @@ class History:
         detector: the latest.
         pool: what is known now.
         pending: requests that no one has answered yet; empty when the run is through.
+        set_aside: the broken images met on the way, of the pool and of the test pool; those of the
+            pool are in `pool.findings` too.
     """
 
     name: str
@@ -70,6 +74,7 @@ class History:
     detector: Any
     pool: Pool
     pending: tuple[Request, ...] = ()
+    set_aside: tuple[Finding, ...] = ()
 
     def __repr__(self) -> str:
         """Say in one line how far it came."""
@@ -79,8 +84,9 @@ class History:
         )
         found = f", {metrics}" if metrics else ""
         waiting = f", {len(self.pending)} pending" if self.pending else ""
+        broken = f", {len(self.set_aside)} broken set aside" if self.set_aside else ""
         where = f"cycle {last.cycle}, {last.images} images"
-        return f"History({self.name}: {where}{found}{waiting})"
+        return f"History({self.name}: {where}{found}{waiting}{broken})"
 
     def to_json(self) -> str:
         """Return name, rows and the ids of pending requests as JSON, without detector and pool.
@@ -115,6 +121,11 @@ def run(
 ) -> History:
     """Run cycles of a recipe; the detector and the pool given are not changed.
 
+    The images a recipe asks for are loaded before a person sees them. A broken one is set aside and
+    the recipe asks anew; a test image that is broken counts neither as truth nor as detections.
+    Where a recipe's own slot or a training loads a broken one, all images are looked at once and
+    the slot is called again without the broken ones. In the end a warning says how many there were.
+
     Args:
         recipe: what to ask, mine and minimise.
         detector: the start, M⁰.
@@ -132,65 +143,129 @@ def run(
 
     Raises:
         ValueError: before any training, when detector, pool and recipe do not fit together.
+        DataError: when more than 1% of the pool, or of the test pool, is broken.
     """
     _check(recipe, detector, pool, test, budget, cycles, unit)
     current = copy.deepcopy(detector)
     before = pool.cycle  # a pool that has been through a run goes on counting
-    rows = [_row(0, (), pool, 0.0, _measure(current, test, metrics, progress))]
+    broken = Quarantine(of=len(pool)), Quarantine(of=0 if test is None else len(test))
+    aside, untested = broken
+    rows = [_row(0, (), pool, 0.0, _measure(current, test, metrics, progress, untested))]
     for cycle in range(1, cycles + 1):
-        asked, answers, pending = _ask(recipe, current, pool, oracle, budget, unit, seed, cycle)
+        found = _wanted(recipe, current, pool, budget, unit, seed, cycle, aside)
+        pool = aside.without(pool)
+        asked, answers, pending = _ask(found, pool, oracle, budget, unit, cycle)
         if recipe.query is not None and not asked and not pending:
             break
         pool = _learn(pool, asked, answers, before + cycle)
         if pending:
-            return History(recipe.name, tuple(rows), current, pool, pending)
-        if recipe.mine is not None:
-            mined = recipe.mine(current, pool, generator=generator(seed, "mine", cycle))
-            pool = pool.updated(mined, cycle=before + cycle)
-        current = copy.deepcopy(detector) if recipe.restart == "start" else current
+            return _history(recipe, rows, current, pool, broken, pending)
+        pool = _mined(recipe, current, pool, seed, cycle, before, aside)
+        start = detector if recipe.restart == "start" else current
         title = f"{recipe.name} {cycle}/{cycles}: train" if progress else False
-        _train(recipe, current, pool, seed=derive(seed, "train", cycle), progress=title)
+        current = _trained(recipe, start, pool, derive(seed, "train", cycle), title, aside)
+        pool = aside.without(pool)
         picked = tuple(dict.fromkeys(request.image_id for request in asked))
         seconds = rows[-1].seconds + sum(answer.seconds for answer in answers)
-        rows.append(_row(cycle, picked, pool, seconds, _measure(current, test, metrics, progress)))
-    return History(recipe.name, tuple(rows), current, pool)
+        metered = _measure(current, test, metrics, progress, untested)
+        rows.append(_row(cycle, picked, pool, seconds, metered))
+    return _history(recipe, rows, current, pool, broken)
 
 
-def _train(recipe: Recipe, detector: Any, pool: Pool, *, seed: int, progress: bool | str) -> None:
-    schedule = recipe.train if isinstance(recipe.train, TrainConfig) else recipe.train(pool)
-    chosen = recipe.trains_on(pool)
-    fit(detector, pool, schedule, ids=chosen, step=recipe.step, seed=seed, progress=progress)
+def _history(
+    recipe: Recipe,
+    rows: Sequence[Row],
+    detector: Any,
+    pool: Pool,
+    broken: tuple[Quarantine, Quarantine],
+    pending: tuple[Request, ...] = (),
+) -> History:
+    aside, untested = broken
+    aside.warn(f"{recipe.name} ran", stacklevel=3)
+    untested.warn(f"{recipe.name} was measured", stacklevel=3)
+    found = (*aside.findings, *untested.findings)
+    return History(recipe.name, tuple(rows), detector, pool, pending, found)
 
 
-def _ask(
+def _trained(
+    recipe: Recipe, start: Any, pool: Pool, seed: int, progress: bool | str, aside: Quarantine
+) -> Any:
+    """Return a trained copy; where a broken image stops it, training begins anew without it."""
+
+    def train(pool: Pool) -> Any:
+        detector = copy.deepcopy(start)
+        schedule = recipe.train if isinstance(recipe.train, TrainConfig) else recipe.train(pool)
+        chosen = recipe.trains_on(pool)
+        fit(detector, pool, schedule, ids=chosen, step=recipe.step, seed=seed, progress=progress)
+        return detector
+
+    return aside.survive(train, pool, progress=progress)
+
+
+def _mined(
     recipe: Recipe,
     detector: Any,
     pool: Pool,
-    oracle: Oracle,
+    seed: int,
+    cycle: int,
+    before: int,
+    aside: Quarantine,
+) -> Pool:
+    mine = recipe.mine
+    if mine is None:
+        return pool
+
+    def updated(pool: Pool) -> Pool:
+        draws = generator(seed, "mine", cycle)
+        return pool.updated(mine(detector, pool, generator=draws), cycle=before + cycle)
+
+    return aside.without(aside.survive(updated, pool))
+
+
+def _wanted(
+    recipe: Recipe,
+    detector: Any,
+    pool: Pool,
     budget: float,
     unit: Unit,
     seed: int,
     cycle: int,
-) -> tuple[list[Request], list[Answer], tuple[Request, ...]]:
-    """Return the requests answered, their answers, and those that wait while budget is left."""
-    if recipe.query is None:
-        return [], [], ()
+    aside: Quarantine,
+) -> list[Request]:
+    """Return what the recipe asks for, all of it about images that can be loaded."""
+    query = recipe.query
+    if query is None:
+        return []
     most = int(budget) if unit == "images" else len(pool)
-    found = recipe.query(detector, pool, most, generator=generator(seed, "query", cycle))
-    waiting = {f"{cycle:03d}/{request.id}": request for request in found}
+
+    def wanted(pool: Pool) -> list[Request]:
+        return query(detector, pool, most, generator=generator(seed, "query", cycle))
+
+    found = aside.survive(wanted, pool)
+    while aside.look(pool, [request.image_id for request in found]):
+        found = aside.survive(wanted, pool)
     if len(found) > most:
         raise ValueError(
             f"{recipe.name} made {len(found)} requests for a budget of {most}; "
             "a query returns at most `budget`"
         )
-    if len(waiting) != len(found):
+    different = len({request.id for request in found})
+    if different != len(found):
         raise ValueError(
-            f"{recipe.name} made {len(found)} requests with {len(waiting)} different ids; "
+            f"{recipe.name} made {len(found)} requests with {different} different ids; "
             "make ids unique"
         )
-    waiting = {key: replace(request, id=key) for key, request in waiting.items()}
+    return found
+
+
+def _ask(
+    found: Sequence[Request], pool: Pool, oracle: Oracle, budget: float, unit: Unit, cycle: int
+) -> tuple[list[Request], list[Answer], tuple[Request, ...]]:
+    """Return the requests answered, their answers, and those that wait while budget is left."""
+    named = [replace(request, id=f"{cycle:03d}/{request.id}") for request in found]
+    waiting = {request.id: request for request in named}
     asked, answers, spent = [], [], 0.0
-    for answer in oracle.ask(list(waiting.values()), pool):
+    for answer in oracle.ask(named, pool) if named else ():
         if answer.request_id not in waiting:
             raise ValueError(
                 f"the oracle answered {answer.request_id!r}, which is not waiting in cycle {cycle}"
@@ -223,15 +298,16 @@ def _learn(pool: Pool, asked: Sequence[Request], answers: Sequence[Answer], cycl
 
 
 def _measure(
-    detector: Any, test: Pool | None, metrics: Metrics, progress: bool
+    detector: Any, test: Pool | None, metrics: Metrics, progress: bool, untested: Quarantine
 ) -> dict[str, float]:
     if test is None:
         return {}
+    title = "test" if progress else False
     found = {
         image_id: one.to("cpu")
-        for image_id, one in detect(detector, test, progress="test" if progress else False)
+        for image_id, one in detect(detector, test, progress=title, set_aside=untested)
     }
-    return metrics(found, test)
+    return metrics(found, untested.without(test))
 
 
 def _row(

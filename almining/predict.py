@@ -1,6 +1,7 @@
 """Streamed scoring: a detector over a pool, batch by batch.
 
-Images are dropped as soon as they are scored.
+Images are dropped as soon as they are scored. A broken one is set aside and scoring goes on without
+it, until more than one in a hundred is broken.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from almining.data.pool import Pool
+from almining.data.quarantine import CURRENT, Quarantine
 from almining.detectors.base import device_of, embed
 from almining.progress import bar
 from almining.records import Detections
@@ -27,38 +29,73 @@ def stream(
     device: Any = "cpu",
     batch: int = BATCH,
     progress: bool | str = True,
+    set_aside: Quarantine | None = None,
 ) -> Iterator[tuple[str, Result]]:
-    """Yield `(image_id, result)` for each image, in order, loading one batch at a time.
+    """Yield `(image_id, result)` for each sound image, in order, loading one batch at a time.
 
     Args:
         call: maps a list of images (3, h, w) on `device` to one result each.
         pool: where the images come from.
         ids: which images; all by default.
         device: where `call` wants them.
-        batch: how many images a call gets.
+        batch: how many images a call gets; fewer where one is broken.
         progress: whether to show a progress bar, or what to call it.
+        set_aside: gets the broken images. By default the `Quarantine` whose `with` block this
+            runs in; where there is none, a warning names them in the end.
 
     Raises:
         ValueError: for an unknown id or a batch below 1.
+        DataError: with every broken image so far, when more than the limit of `set_aside` are
+            broken; 1% of `ids` by default.
         FloatingPointError: from `call`, with the ids of the batch added; other errors of `call`
             pass with the ids as a note.
     """
     if batch < 1:
         raise ValueError(f"batch = {batch}: at least one image has to go at a time")
     wanted = list(pool.ids if ids is None else ids)
+    given = CURRENT.get() if set_aside is None else set_aside
+    aside = Quarantine() if given is None else given
+    try:
+        yield from _scored(call, pool, wanted, device, batch, progress, aside)
+    except GeneratorExit:  # the caller has seen enough
+        if given is None:
+            aside.warn("scoring")
+        raise
+    if given is None:
+        aside.warn("scoring")
+
+
+def _scored(
+    call: Callable[[list[Tensor]], Iterable[Result]],
+    pool: Pool,
+    wanted: list[str],
+    device: Any,
+    batch: int,
+    progress: bool | str,
+    aside: Quarantine,
+) -> Iterator[tuple[str, Result]]:
+    aside.ask(wanted)
     with bar(total=len(wanted), progress=progress, name="score", unit="image") as shown:
         for start in range(0, len(wanted), batch):
             part = wanted[start : start + batch]
-            images = [pool.image(image_id).to(device) for image_id in part]
-            try:
-                results = list(call(images))
-            except FloatingPointError as error:
-                raise FloatingPointError(f"{error} (images {', '.join(part)})") from error
-            except Exception as error:
-                error.add_note(f"while scoring images {', '.join(part)}")
-                raise
-            yield from zip(part, results, strict=True)
+            loaded = [(image_id, aside.load(pool, image_id)) for image_id in part]
+            sound = [image_id for image_id, image in loaded if image is not None]
+            images = [image.to(device) for _, image in loaded if image is not None]
+            if sound:
+                yield from zip(sound, _called(call, sound, images), strict=True)
             shown.update(len(part))
+
+
+def _called(
+    call: Callable[[list[Tensor]], Iterable[Result]], part: list[str], images: list[Tensor]
+) -> list[Result]:
+    try:
+        return list(call(images))
+    except FloatingPointError as error:
+        raise FloatingPointError(f"{error} (images {', '.join(part)})") from error
+    except Exception as error:
+        error.add_note(f"while scoring images {', '.join(part)}")
+        raise
 
 
 def detect(
@@ -68,10 +105,17 @@ def detect(
     *,
     batch: int = BATCH,
     progress: bool | str = True,
+    set_aside: Quarantine | None = None,
 ) -> Iterator[tuple[str, Detections]]:
     """Yield `(image_id, Detections)` for each image of a pool; see `stream`."""
     return stream(
-        detector.detect, pool, ids, device=device_of(detector), batch=batch, progress=progress
+        detector.detect,
+        pool,
+        ids,
+        device=device_of(detector),
+        batch=batch,
+        progress=progress,
+        set_aside=set_aside,
     )
 
 
@@ -82,10 +126,14 @@ def embeddings(
     *,
     batch: int = BATCH,
     progress: bool | str = True,
+    set_aside: Quarantine | None = None,
 ) -> Iterator[tuple[str, Tensor]]:
     """Yield `(image_id, vector (d,))` for each image of a pool, on the CPU; see `stream`."""
 
     def call(images: list[Tensor]) -> Iterable[Tensor]:
         return embed(detector, images).cpu()
 
-    return stream(call, pool, ids, device=device_of(detector), batch=batch, progress=progress)
+    device = device_of(detector)
+    return stream(
+        call, pool, ids, device=device, batch=batch, progress=progress, set_aside=set_aside
+    )

@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol
 import torch
 
 from almining.data.pool import Pool
+from almining.data.quarantine import Quarantine
 from almining.detectors.base import offers
 from almining.predict import detect
 from almining.records import Request, Target
@@ -141,7 +142,9 @@ def check_methods(recipe: Recipe, detector: Any) -> None:
 
 
 def check_fields(recipe: Recipe, detector: Any, pool: Pool) -> None:
-    """Raise a `ValueError` unless detections have what the recipe needs; looks at one image.
+    """Raise a `ValueError` unless detections have what the recipe needs.
+
+    Looks at one image: the first that can be loaded.
 
     Args:
         recipe: what is to be run.
@@ -150,7 +153,9 @@ def check_fields(recipe: Recipe, detector: Any, pool: Pool) -> None:
     """
     fields = [need for need in recipe.needs if need in FIELDS]
     if fields and len(pool):
-        ((_, found),) = detect(detector, pool, pool.ids[:1], progress=False)
+        # filled by nothing else, so that the run meets broken images again and counts them
+        first = detect(detector, pool, batch=1, progress=False, set_aside=Quarantine())
+        _, found = next(first)
         for need in fields:
             if getattr(found, need) is None:
                 raise ValueError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from almining.data.formats.files import BrokenImageError
 from almining.data.pool import Pool
 from almining.records import Detections, Target
 
@@ -37,6 +38,25 @@ def flat_pool(
         f"{prefix}-{i}": target((2, 2, 10, 12), label=1 + i % len(classes)) for i in range(n)
     }
     return Pool(classes, targets, FlatImages())
+
+
+class FaultyImages(FlatImages):
+    """Images some of which are broken; keeps the ids it was asked for."""
+
+    def __init__(self, bad: set[str]) -> None:
+        self.bad, self.asked = bad, []
+
+    def load(self, image_id: str) -> Tensor:
+        self.asked.append(image_id)
+        if image_id in self.bad:
+            raise BrokenImageError(image_id, f"{image_id}.jpg", "image file is truncated")
+        return super().load(image_id)
+
+
+def faulty_pool(whole: Pool, *bad: int) -> tuple[Pool, FaultyImages]:
+    """The same pool with these images of it broken, and where they come from."""
+    images = FaultyImages({whole.ids[number] for number in bad})
+    return Pool(whole.classes, {i: whole.target(i) for i in whole.ids}, images), images
 
 
 class FlatDetector(nn.Module):

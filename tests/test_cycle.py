@@ -6,12 +6,12 @@ import torch
 
 from almining.cycle import Recipe, acquired, boxed, everything, labelled, run
 from almining.data import regimes
-from almining.data.pool import Pool
+from almining.data.pool import DataError, Pool
 from almining.label import Simulated
 from almining.papers import baselines
 from almining.records import Answer, Request, Target
 from almining.train import TrainConfig, plain_step
-from tests.fakes import FlatDetector, boxes, flat_pool, labels, target
+from tests.fakes import FlatDetector, boxes, faulty_pool, flat_pool, labels, target
 
 TRAIN = TrainConfig(steps=5, batch=4, lr=0.2)
 HIDDEN = flat_pool(20)
@@ -279,3 +279,120 @@ def test_an_answer_to_nothing_is_refused() -> None:
 
     with pytest.raises(ValueError, match="answered 'who\\?', which is not waiting in cycle 1"):
         go(oracle=Wild())
+
+
+MANY = flat_pool(300)
+MANY_START = regimes.unlabelled(MANY, keep=6, seed=0, tags=True)
+SET_ASIDE = r"ignore:\d+ broken images? w:UserWarning"
+
+
+def broken_run(chosen: Recipe, *bad: int, start: Pool = MANY_START, **changes):
+    pool, images = faulty_pool(start, *bad)
+    history = go(chosen, pool, **({"oracle": Simulated(MANY), "test": None} | changes))
+    return history, images
+
+
+def gone(history) -> list[str]:
+    return [finding.record.removeprefix("image ") for finding in history.pool.findings]
+
+
+@pytest.mark.filterwarnings(SET_ASIDE)
+@pytest.mark.parametrize(
+    "make",
+    [baselines.entropy_max, baselines.entropy_sum, baselines.core_set, baselines.core_set_ent],
+)
+def test_broken_images_get_no_score_and_change_nothing_else(make) -> None:
+    bad = (0, 17, 200)  # the first is what the detections' fields are looked up on
+    history, images = broken_run(replace(make(), train=TRAIN), *bad)
+    sound = MANY_START.subset(i for i in MANY_START.ids if i not in images.bad)
+    wanted = go(replace(make(), train=TRAIN), sound, oracle=Simulated(MANY), test=None)
+    assert [row.picked for row in history.rows] == [row.picked for row in wanted.rows]
+    assert torch.equal(weights(history.detector), weights(wanted.detector))
+    assert set(gone(history)) == images.bad and len(history.pool) == 297
+    assert history.set_aside == history.pool.findings
+    assert "3 broken set aside" in repr(history)
+
+
+@pytest.mark.filterwarnings(SET_ASIDE)
+@pytest.mark.parametrize("unit", ["images", "boxes"])
+@pytest.mark.parametrize("make", [baselines.u_random, baselines.b_random])
+def test_nobody_is_asked_about_a_broken_image(make, unit: str) -> None:
+    plain = go(make(), MANY_START, oracle=Simulated(MANY), test=None)
+    first = MANY_START.ids.index(plain.rows[1].picked[0])  # would be picked
+    history, images = broken_run(replace(make(), train=TRAIN), first, unit=unit)
+    picked = [image_id for row in history.rows for image_id in row.picked]
+    assert images.bad.isdisjoint(picked) and [len(row.picked) for row in history.rows] == [0, 3, 3]
+    assert set(gone(history)) == images.bad
+    if unit == "images":
+        assert len(set(images.asked)) < 30  # what nobody asks for is not loaded
+
+
+@pytest.mark.filterwarnings(SET_ASIDE)
+@pytest.mark.parametrize("restart", ["start", "continue"])
+def test_training_begins_anew_without_a_broken_image(restart: str) -> None:
+    bad = [MANY_START.ids.index(labelled(MANY_START)[2]), 250]
+    history, images = broken_run(recipe(restart=restart), *bad)
+    sound = MANY_START.subset(i for i in MANY_START.ids if i not in images.bad)
+    wanted = go(recipe(restart=restart), sound, oracle=Simulated(MANY), test=None)
+    assert torch.equal(weights(history.detector), weights(wanted.detector))
+    assert [row.images for row in history.rows] == [6, 8, 11]
+    assert set(gone(history)) == images.bad  # once one was met, all were looked at
+    assert history.detector is not None and len(history.pool) == 298
+
+
+@pytest.mark.filterwarnings(SET_ASIDE)
+def test_a_slot_that_loads_images_itself_is_called_again() -> None:
+    pools: list[int] = []
+
+    def mine(detector, pool: Pool, *, generator):
+        pools.append(len(pool))
+        found = target((0, 0, 5, 5), origin=("mined:test",), scores=torch.ones(1), complete=False)
+        dark = [i for i in pool.ids[6:] if pool.image(i).mean() < 0.05]
+        return {i: found for i in dark if pool.target(i).state == "tagged"}
+
+    history, images = broken_run(recipe(query=None, mine=mine, trains_on=boxed), 100, cycles=2)
+    assert pools == [300, 299, 299] and set(gone(history)) == images.bad
+    assert any(history.pool.target(i).origin == ("mined:test",) for i in history.pool.ids)
+
+
+def test_a_run_warns_once_and_stops_above_one_in_a_hundred() -> None:
+    with pytest.warns(UserWarning, match="3 broken images were set aside while first ran") as seen:
+        broken_run(recipe(query=baselines.entropy_max().query), 9, 99, 199)
+    assert len(seen) == 1
+    with pytest.raises(DataError) as caught:
+        broken_run(recipe(query=baselines.entropy_max().query), 9, 99, 199, 250, 260)
+    found = [finding.record for finding in caught.value.findings]
+    assert found == [f"image flat-{i}" for i in (9, 99, 199, 250)]  # the fourth of 300 stops it
+
+
+def test_a_pick_out_of_few_is_no_large_share() -> None:
+    start = MANY_START.ids
+    chosen = recipe(query=first)
+    waiting = [i for i in start if not MANY_START.target(i).complete]
+    with pytest.warns(UserWarning, match="2 broken images"):
+        history, _ = broken_run(chosen, start.index(waiting[0]), start.index(waiting[1]), budget=2)
+    assert history.rows[1].picked == tuple(waiting[2:4])
+
+
+def test_broken_test_images_count_neither_as_truth_nor_as_detections() -> None:
+    whole = flat_pool(100, prefix="test")
+    tested, _ = faulty_pool(whole, 42)
+    with pytest.warns(UserWarning, match="1 broken image was set aside while first was measured"):
+        history = go(test=tested)
+    without = go(test=whole.subset(i for i in whole.ids if i != "test-42"))
+    assert [row.metrics for row in history.rows] == [row.metrics for row in without.rows]
+    assert [finding.record for finding in history.set_aside] == ["image test-42"]
+    assert history.pool.findings == ()
+    few, _ = faulty_pool(TEST, 2)
+    with pytest.raises(DataError, match="image test-2"):
+        go(test=few)
+
+
+def test_pending_requests_leave_what_was_set_aside() -> None:
+    class Never:
+        def ask(self, requests, pool):
+            return iter(())
+
+    with pytest.warns(UserWarning, match="1 broken"):
+        history, images = broken_run(baselines.entropy_max(), 100, oracle=Never())
+    assert len(history.pending) == 3 and set(gone(history)) == images.bad

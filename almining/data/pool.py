@@ -232,6 +232,14 @@ class Pool:
         """Return the pool of these images, in this order."""
         return self._with([(image_id, self.target(image_id)) for image_id in ids])
 
+    def set_aside(self, why: Mapping[str, Finding]) -> Pool:
+        """Return the pool without these images; why each is out is added to the findings."""
+        for image_id in why:
+            self._known(image_id)
+        rest = self.subset(image_id for image_id in self.ids if image_id not in why)
+        rest.findings = (*self.findings, *why.values())
+        return rest
+
     def updated(self, targets: Mapping[str, Target], *, cycle: int) -> Pool:
         """Return a pool that knows these targets since `cycle`; everything else stays.
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from almining.cycle import Query, Recipe, labelled
 from almining.data.pool import Pool
@@ -172,12 +171,13 @@ def _entropy(name: str, config: Config | None, reduce: str) -> Recipe:
         detector: Any, pool: Pool, budget: int, *, generator: torch.Generator
     ) -> list[Request]:
         waiting = _open(pool)
-        scores, evidence = [], []
-        for _, found in detect(detector, pool, waiting, progress=f"{name}: score"):
+        ids, scores, evidence = [], [], []
+        for image_id, found in detect(detector, pool, waiting, progress=f"{name}: score"):
             found = found.to("cpu")
+            ids.append(image_id)
             scores.append(entropy(found, reduce=reduce))  # type: ignore[arg-type]
             evidence.append(_uncertain(found, pool))
-        return [_request(waiting[i], evidence[i], scores[i]) for i in top_k(scores, budget)]
+        return [_request(ids[i], evidence[i], scores[i]) for i in top_k(scores, budget)]
 
     return _recipe(name, config, query, needs=("probs",))
 
@@ -186,26 +186,28 @@ def _core_set(name: str, config: Config | None, *, weighted: bool) -> Recipe:
     def query(
         detector: Any, pool: Pool, budget: int, *, generator: torch.Generator
     ) -> list[Request]:
-        if not len(pool):
+        vectors = dict(embeddings(detector, pool, progress=f"{name}: features"))
+        entropies = _entropies(detector, pool, list(vectors)) if weighted else None
+        ids = list(vectors if entropies is None else entropies)  # broken images have neither
+        if not ids:
             return []
-        features = torch.stack(
-            [v for _, v in embeddings(detector, pool, progress=f"{name}: features")]
-        )
-        done = [i for i, image_id in enumerate(pool.ids) if pool.target(image_id).complete]
-        weights = _entropies(detector, pool) if weighted else None
+        features = torch.stack([vectors[image_id] for image_id in ids])
+        done = [i for i, image_id in enumerate(ids) if pool.target(image_id).complete]
+        weights = None if entropies is None else torch.tensor(list(entropies.values()))
         chosen = k_center(features, budget, labelled=done, weights=weights, generator=generator)
         evidence = Evidence("core_set", {}, "farthest from every labelled image in feature space")
-        return [_request(pool.ids[position], evidence) for position in chosen]
+        return [_request(ids[position], evidence) for position in chosen]
 
     return _recipe(name, config, query, needs=("embed", "probs") if weighted else ("embed",))
 
 
-def _entropies(detector: Any, pool: Pool) -> Tensor:
-    """Return the entropy of every image (n,); 0 for the labelled ones, which cannot be picked."""
-    scores = dict.fromkeys(pool.ids, 0.0)
-    for image_id, found in detect(detector, pool, _open(pool), progress="entropy"):
+def _entropies(detector: Any, pool: Pool, ids: list[str]) -> dict[str, float]:
+    """Return the entropy of each image; 0 for the labelled ones, which cannot be picked."""
+    scores = {image_id: 0.0 for image_id in ids if pool.target(image_id).complete}
+    waiting = [image_id for image_id in ids if image_id not in scores]
+    for image_id, found in detect(detector, pool, waiting, progress="entropy"):
         scores[image_id] = entropy(found, reduce="max")
-    return torch.tensor(list(scores.values()))
+    return {image_id: scores[image_id] for image_id in ids if image_id in scores}
 
 
 def _uncertain(found: Detections, pool: Pool, *, most: int = 3) -> Evidence:

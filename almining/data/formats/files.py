@@ -1,33 +1,81 @@
 """Image files: finding them inside a root, reading their size, decoding them.
 
 Images come as stored: a pixel is where the file has it and boxes are in that space. An EXIF
-orientation is not applied, because the boxes of COCO and VOC are drawn on stored pixels.
+orientation is not applied, because the boxes of COCO and VOC are drawn on stored pixels. Grey of 16
+bits is scaled to [0, 1]. A JPEG damaged in the middle may decode without an error, which no reader
+can tell; `fingerprint` is there to notice that a file is no longer what it was.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
+import struct
+import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from PIL import Image
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from almining.data.pool import Finding
+
 if TYPE_CHECKING:
-    from almining.data.report import Report
+    from almining.data.formats.report import Report
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")  # never EPS, which runs a program
 DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 MAX_PIXELS = 89_478_485  # Pillow's own bound, at which a small file may fill the memory
-BROKEN = (
-    *(OSError, SyntaxError, ValueError),
-    *(Image.DecompressionBombError, Image.DecompressionBombWarning),
+ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 swap the sides
+BROKEN = (  # what Pillow raises for damaged files
+    *(OSError, SyntaxError, ValueError, Image.DecompressionBombError),
+    *(EOFError, struct.error, LookupError, TypeError, ArithmeticError),
 )
+STORED_AS = {"La": "LA", "RGBa": "RGBA"}  # premultiplied, which Pillow turns into RGB in two steps
+
+
+class BrokenImageError(ValueError):
+    """An image that cannot be loaded, though its pool lists it.
+
+    Scoring and `cycle.run` set such an image aside and go on; see `data.quarantine`. A source of
+    images of your own may raise it too.
+
+    Args:
+        image_id: which image.
+        file: the file it should come from.
+        reason: what is wrong with it.
+        remedy: what to do.
+    """
+
+    def __init__(
+        self,
+        image_id: str,
+        file: str | os.PathLike[str],
+        reason: str,
+        remedy: str = "replace the file or leave it out of the pool",
+    ) -> None:
+        """Keep what is wrong."""
+        super().__init__(image_id, str(file), reason, remedy)  # all of it, to survive a worker
+        self.image_id, self.file, self.reason, self.remedy = image_id, str(file), reason, remedy
+
+    def __str__(self) -> str:
+        """Say it in one line."""
+        return f"image {self.image_id!r}: {self.file}: {self.reason}; {self.remedy}"
+
+    @property
+    def finding(self) -> Finding:
+        """The same as a finding."""
+        record = f"image {self.image_id}"
+        return Finding(
+            self.file, record, "image file", self.reason, "quarantined", "the image is left out"
+        )
 
 
 class ImageFiles:
@@ -50,42 +98,54 @@ class ImageFiles:
         """Return the image (3, h, w), float32 in [0, 1], RGB, in stored pixels.
 
         Raises:
-            ValueError: naming image, file and reason, when the file is missing, broken, animated,
-                too large, or not of the size its annotation gives.
+            BrokenImageError: a ValueError that names image, file and reason, when the file is
+                missing, broken, animated, too large, or not of the size its annotation gives.
         """
         path = self._paths[image_id]
         try:
             image = decode(path)
         except BROKEN as error:
-            raise ValueError(
-                f"image {image_id!r}: {path}: {error}; replace the file or leave it out of the pool"
-            ) from error
+            raise BrokenImageError(image_id, path, reason(error)) from error
         size = (image.shape[1], image.shape[2])
         stated = self._sizes.get(image_id, size)
         if stated != size:
             turned = "; the two are swapped" if stated == size[::-1] else ""
-            raise ValueError(
-                f"image {image_id!r}: {path} is {size[1]} x {size[0]} pixels, its annotation says "
-                f"{stated[1]} x {stated[0]}{turned}; boxes are in stored pixels, so correct it"
+            raise BrokenImageError(
+                image_id,
+                path,
+                f"{path.name} is {size[1]} x {size[0]} pixels, its annotation says "
+                f"{stated[1]} x {stated[0]}{turned}",
+                "boxes are in stored pixels, so correct it",
             )
         return image
 
 
-def decode(path: Path) -> Tensor:
-    """Return the image in a file as (3, h, w) float32 in [0, 1], RGB whatever it was."""
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What the head of an image file tells; no pixel is decoded for it.
+
+    Args:
+        size: (height, width) of the stored pixels.
+        sixteen: whether it is grey of 16 bits, which `decode` scales to [0, 1].
+        turned: whether its EXIF orientation, which is not applied, swaps the sides.
+    """
+
+    size: tuple[int, int]
+    sixteen: bool
+    turned: bool
+
+
+def read_header(path: Path) -> Header:
+    """Return what the head of an image file tells.
+
+    Raises:
+        ValueError: when `decode` would refuse the image for what stands in its head: too many
+            pixels, several frames, pixels without a fixed range.
+        OSError: when the file is missing or is no image.
+    """
     with _opened(path) as image:
-        if getattr(image, "n_frames", 1) > 1:
-            raise ValueError("the file holds several frames; extract the one the boxes belong to")
-        if image.mode.startswith("I;16"):
-            grey = np.array(image).astype(np.float32) / 65535
-            return torch.from_numpy(np.repeat(grey[None], 3, axis=0))
-        if image.mode in ("I", "F"):
-            raise ValueError(f"pixels of mode {image.mode} have no fixed range; store 8 or 16 bits")
-        if image.mode == "P" and "transparency" in image.info:
-            pixels = np.array(image.convert("RGBA").convert("RGB"))
-        else:
-            pixels = np.array(image.convert("RGB"))
-    return torch.from_numpy(pixels).permute(2, 0, 1).to(torch.float32).contiguous().div_(255)
+        _check(image)
+        return Header((image.height, image.width), _sixteen(image), _turned(image))
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -94,12 +154,140 @@ def image_size(path: Path) -> tuple[int, int]:
         return image.height, image.width
 
 
+def decode(path: Path) -> Tensor:
+    """Return the image in a file as (3, h, w) float32 in [0, 1], RGB whatever it was.
+
+    Alpha is dropped, a palette looked up, CMYK, YCbCr, LAB and HSV converted, grey repeated. Grey
+    of 16 bits is divided by 65535, and nothing says so: only `read_folder`, which opens every
+    header, makes that a finding.
+
+    Raises:
+        ValueError: for more than `MAX_PIXELS` pixels (before any is decoded), several frames, or
+            pixels without a fixed range.
+        OSError: when the file is missing, is no image, or ends early.
+    """
+    with _opened(path) as image:
+        _check(image)
+        return _repeated(_scaled(image)) if _sixteen(image) else _planes(_rgb(image))
+
+
+def decode_within(path: Path, longest: int) -> tuple[Tensor, tuple[float, float]]:
+    """Return the image in a file, made smaller so that its longer side is at most `longest`.
+
+    A JPEG is decoded at the smallest of its sizes 1/1, 1/2, 1/4 and 1/8 that is not below the one
+    asked for, which saves most of the work. Pools do not do this: their boxes are in stored pixels.
+
+    Args:
+        path: the file.
+        longest: pixels, at least 1; a smaller image keeps its size.
+
+    Returns:
+        (3, h, w) float32 in [0, 1], RGB; and the factors (x, y) by which boxes shrink with it.
+
+    Raises:
+        ValueError: as `decode`, and for a `longest` below 1.
+        OSError: as `decode`.
+
+    Differs: a JPEG shrunk while it is decoded differs a little from one shrunk afterwards.
+    """
+    if longest < 1:
+        raise ValueError(f"longest = {longest}: at least one pixel is needed")
+    with _opened(path) as image:
+        _check(image)
+        width, height = image.size
+        share = min(1.0, longest / max(width, height))
+        small = (max(1, round(width * share)), max(1, round(height * share)))
+        factors = (small[0] / width, small[1] / height)
+        if _sixteen(image):
+            grey = Image.fromarray(_scaled(image)).resize(small, Image.Resampling.BILINEAR)
+            return _repeated(np.array(grey)), factors
+        image.draft("RGB", small)  # nothing happens unless it is a JPEG
+        return _planes(_rgb(image).resize(small, Image.Resampling.BILINEAR)), factors
+
+
+def fingerprint(path: str | os.PathLike[str]) -> str:
+    """Return the sha256 of a file in hexadecimal, read in pieces.
+
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile() as empty:
+    ...     fingerprint(empty.name)[:16]
+    'e3b0c44298fc1c14'
+    """
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def reason(error: BaseException) -> str:
+    """Return in words why a file could not be read, for an error of `BROKEN`."""
+    if isinstance(error, UnidentifiedImageError):
+        return f"not an image of the formats {', '.join(FORMATS)}"
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    return str(error) or type(error).__name__
+
+
 def _opened(path: Path) -> Image.Image:
-    image = Image.open(path, formats=FORMATS)
+    if path.stat().st_size == 0:
+        raise ValueError("the file is empty")
+    with warnings.catch_warnings():  # of large images and odd metadata
+        warnings.simplefilter("ignore")
+        image = Image.open(path, formats=FORMATS)
     if image.width * image.height > MAX_PIXELS:
         image.close()
         raise ValueError(f"{image.width} x {image.height} pixels are more than {MAX_PIXELS}")
     return image
+
+
+def _check(image: Image.Image) -> None:
+    """Refuse what the head tells to be no single picture of known range."""
+    # a photograph with a preview or a depth map behind it (MPO) is one picture
+    if getattr(image, "is_animated", False) and image.format != "MPO":
+        raise ValueError("the file holds several frames; extract the one the boxes belong to")
+    if image.mode in ("I", "F") and not _sixteen(image):
+        raise ValueError(f"pixels of mode {image.mode} have no fixed range; store 8 or 16 bits")
+
+
+def _sixteen(image: Image.Image) -> bool:
+    return image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
+
+
+def _scaled(image: Image.Image) -> NDArray[np.float32]:
+    return np.array(image).astype(np.float32) / np.float32(65535)  # (h, w)
+
+
+def _repeated(grey: NDArray[np.float32]) -> Tensor:
+    return torch.from_numpy(np.repeat(grey[None], 3, axis=0))
+
+
+def _turned(image: Image.Image) -> bool:
+    """Tell whether the EXIF orientation swaps the sides; of a TIFF it is part of the format."""
+    if image.format == "TIFF" or "exif" not in image.info:
+        return False
+    exif = Image.Exif()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            exif.load(image.info["exif"])
+            return exif.get(ORIENTATION) in (5, 6, 7, 8)
+        except BROKEN:  # a damaged EXIF block says nothing of the pixels
+            return False
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode in STORED_AS:
+        image = image.convert(STORED_AS[image.mode])
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _planes(image: Image.Image) -> Tensor:
+    """Return an RGB image as (3, h, w); one channel at a time, which is the fastest way."""
+    planes = np.empty((3, image.height, image.width), np.float32)
+    for number, plane in enumerate(planes):
+        values = np.frombuffer(image.getchannel(number).tobytes(), np.uint8)
+        np.divide(values.reshape(plane.shape), np.float32(255), out=plane)
+    return torch.from_numpy(planes)
 
 
 def inside(root: Path, name: str) -> Path | None:
@@ -144,7 +332,7 @@ def known_size(
     try:
         found = image_size(path)
     except BROKEN as error:
-        remedy = f"the image is left out: {error}"
+        remedy = f"the image is left out: {reason(error)}"
         report.quarantined(source, record, "image file", str(path), remedy)
         return None
     if stated is None:

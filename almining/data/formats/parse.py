@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
-from almining.data.report import Report
+from almining.data.formats.report import Report
 
 Element = Any  # of defusedxml, which names no type of its own
 XML_BYTES = 16 * 2**20
 
 
-class _RepeatedKeyError(ValueError):
-    pass
+class RepeatedKeyError(ValueError):
+    """A key that stands twice in one JSON object."""
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return the members of a JSON object; raise for a key that stands twice."""
     found = dict(pairs)
     if len(found) != len(pairs):
         keys = [key for key, _ in pairs]
         twice = next(key for key in keys if keys.count(key) > 1)
-        raise _RepeatedKeyError(twice)
+        raise RepeatedKeyError(twice)
     return found
 
 
@@ -32,7 +34,7 @@ def read_json(path: Path, report: Report) -> Any:
     rest.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_unique)
+        return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=unique)
     except OSError as error:
         report.fatal(path, "file", "path", str(path), f"cannot be read: {error.strerror}")
     except UnicodeDecodeError as error:
@@ -44,7 +46,7 @@ def read_json(path: Path, report: Report) -> Any:
         report.fatal(
             path, where, "JSON", value, f"{error.msg}; is the file cut short? Fetch it again"
         )
-    except _RepeatedKeyError as error:
+    except RepeatedKeyError as error:
         remedy = "the key stands twice in one object, so one value would be lost; remove one"
         report.fatal(path, "file", "key", str(error), remedy)
     except (RecursionError, ValueError) as error:
@@ -66,17 +68,42 @@ def read_xml(path: Path, report: Report) -> Element | None:
             remedy = f"larger than {XML_BYTES} bytes, the limit for one image; split the file"
             report.error(path, "file", "size", size, remedy)
             return None
-        root: Element = fromstring(path.read_bytes(), forbid_dtd=True)
+        content = path.read_bytes()
+        root: Element = fromstring(content, forbid_dtd=True)
         return root
     except OSError as error:
         report.error(path, "file", "path", str(path), f"cannot be read: {error.strerror}")
     except ParseError as error:
         line, column = error.position
-        remedy = "not well-formed; an & in text is written &amp; and no file is empty"
-        report.error(path, f"line {line}, column {column}", "XML", str(error), remedy)
+        where = f"line {line}, column {column}"
+        wrong = _not_unicode(content)
+        if wrong:
+            remedy = "not UTF-8, and no other encoding is declared; save the file as UTF-8"
+            report.error(path, where, "encoding", wrong, remedy)
+        else:
+            remedy = "not well-formed; an & in text is written &amp; and no file is empty"
+            report.error(path, where, "XML", str(error), remedy)
     except DefusedXmlException as error:
         remedy = "document types and entities are refused; remove them"
         report.error(path, "file", "XML", type(error).__name__, remedy)
-    except (LookupError, RecursionError, ValueError) as error:
-        report.error(path, "file", "XML", str(error), "save the file as UTF-8")
+    except (LookupError, ValueError) as error:
+        declared = _declared(content) or "no encoding declared"
+        remedy = f"cannot be read ({error}); save the file as UTF-8"
+        report.error(path, "file", "encoding", declared, remedy)
     return None
+
+
+def _declared(content: bytes) -> str:
+    found = re.match(rb"""\s*<\?xml[^>]*?encoding\s*=\s*["']([\w.:-]+)""", content)
+    return found[1].decode("ascii", "replace") if found else ""
+
+
+def _not_unicode(content: bytes) -> str:
+    """Return where a file that is to be UTF-8 is not, "" where it is or declares otherwise."""
+    if _declared(content).lower() not in ("", "utf-8", "utf8"):
+        return ""
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return f"UTF-8, byte {error.start} = 0x{content[error.start]:02x}"
+    return ""

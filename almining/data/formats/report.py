@@ -6,13 +6,15 @@ The rules for a box, whatever format it came in, are here and nowhere else.
 
 from __future__ import annotations
 
+import errno
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from almining.data.files import ImageFiles
+from almining.data.formats.files import BROKEN, ImageFiles, read_header
 from almining.data.pool import DataError, Finding, ImageInfo, Pool
 from almining.records import Target
 
@@ -20,6 +22,29 @@ ROUNDING = (
     0.011  # COCO rounds x and w to two decimals each, so their sum may pass the edge by this much
 )
 FORMAT_SHARE, FORMAT_BOXES = 0.2, 3  # more boxes than this leaving their image: another format?
+PERCENT_IMAGES, PERCENT_BOXES = 5, 20  # fewer may well lie in one corner
+
+
+def check_repairs(repair: Collection[str], known: Collection[str]) -> frozenset[str]:
+    """Return the repairs asked for.
+
+    Args:
+        repair: the names asked for.
+        known: the names the reader knows.
+
+    Raises:
+        ValueError: for one string, or a name that is not known, with the names that are.
+
+    >>> sorted(check_repairs(["swap"], known=("swap", "orphans")))
+    ['swap']
+    """
+    names = " or ".join(repr(name) for name in known)
+    if isinstance(repair, str):
+        raise ValueError(f"repair = {repair!r}: a sequence of names is needed, of {names}")
+    for name in repair:
+        if name not in known:
+            raise ValueError(f"repair names {name!r}, which is no repair here; use {names}")
+    return frozenset(repair)
 
 
 class Report:
@@ -27,11 +52,13 @@ class Report:
 
     Args:
         strict: errors raise in the end; otherwise the bad records are set aside.
+        repair: the repairs asked for by name, as `check_repairs` returns them.
     """
 
-    def __init__(self, strict: bool) -> None:
+    def __init__(self, strict: bool, repair: Collection[str] = ()) -> None:
         """Start without findings."""
         self.strict = strict
+        self.repairs = frozenset(repair)
         self.findings: list[Finding] = []
         self._tallies: dict[tuple[str, str, str, str], list[tuple[str, str]]] = {}
 
@@ -53,6 +80,19 @@ class Report:
         """Note what was set aside."""
         self._note("quarantined", file, record, field, value, remedy)
 
+    def lost(self, file: object, record: str, field: str, path: Path) -> None:
+        """Note a file that is not there, which sets its image aside; a broken link is named."""
+        broken = broken_link(path)
+        why = "the file is absent; add it"
+        if broken is not None:
+            why = f"the link {broken.name} is broken, it points to {broken.readlink()}; mend it"
+            try:
+                broken.stat()
+            except OSError as error:
+                if error.errno == errno.ELOOP:
+                    why = f"the link {broken.name} leads back to itself; make it lead to a file"
+        self.quarantined(file, record, field, str(path), f"the image is left out: {why}")
+
     def warning(self, file: object, record: str, field: str, value: object, remedy: str) -> None:
         """Note what is odd but was read as it stands."""
         self._note("warning", file, record, field, value, remedy)
@@ -60,7 +100,7 @@ class Report:
     def _note(
         self, action: str, file: object, record: str, field: str, value: object, remedy: str
     ) -> None:
-        text = value if isinstance(value, str) else repr(value)
+        text = value if isinstance(value, str) and value.isprintable() else repr(value)
         shown = text if len(text) <= 120 else f"{text[:117]}..."
         self.findings.append(Finding(str(file), record, field, shown, action, remedy))
 
@@ -84,6 +124,12 @@ class Report:
             raise DataError(self.findings)
 
 
+def broken_link(path: Path) -> Path | None:
+    """Return the path, or the first of its folders, that is a link leading nowhere; else None."""
+    links = (step for step in (path, *path.parents) if step.is_symlink() and not step.exists())
+    return next(links, None)
+
+
 class Drawn:
     """The boxes of one image while they are read: judged one by one, then made a target.
 
@@ -101,6 +147,7 @@ class Drawn:
         self.complete = True
         self.seen = self.leaving = 0
         self.reach = 0.0
+        self.fractions = False
         self._rows: dict[tuple[str, float, float, float, float, bool], None] = {}
 
     def set_aside(self, record: str, field: str, value: object, remedy: str) -> None:
@@ -135,12 +182,18 @@ class Drawn:
             self.set_aside(record, field, shown, "coordinates must be finite numbers; correct it")
             return
         if x2 < x1 or y2 < y1:
-            self.set_aside(record, field, shown, "width and height are negative; swap the corners")
-            return
+            if "swap" not in self.report.repairs:
+                remedy = "width or height is negative; correct it or pass repair=('swap',)"
+                self.set_aside(record, field, shown, remedy)
+                return
+            x1, x2, y1, y2 = min(x1, x2), max(x1, x2), min(y1, y2), max(y1, y2)
+            remedy = f"corners swapped to x1 y1 x2 y2 = {x1:g} {y1:g} {x2:g} {y2:g}"
+            self.report.repaired(self.file, record, field, shown, remedy)
         if _flat(x1, x2) or _flat(y1, y2):
             self.report.repaired(self.file, record, field, shown, "a box without area is dropped")
             return
         self.reach = max(self.reach, x2, y2)
+        self.fractions = self.fractions or any(value != int(value) for value in box)
         beyond = max(-x1, -y1, x2 - width, y2 - height)
         self.leaving += beyond > ROUNDING
         cut = (max(x1, 0.0), max(y1, 0.0), min(x2, float(width)), min(y2, float(height)))
@@ -164,14 +217,14 @@ class Drawn:
         """The classes of the boxes kept."""
         return [row[0] for row in self._rows]
 
-    def target(self, numbers: Mapping[str, int]) -> Target:
-        """Return the target, complete unless an object was set aside."""
+    def target(self, numbers: Mapping[str, int], *, exhaustive: bool = True) -> Target:
+        """Return the target, complete if `exhaustive` and unless an object was set aside."""
         rows = list(self._rows)
         return Target(
             torch.tensor([row[1:5] for row in rows], dtype=torch.float32).reshape(-1, 4),
             torch.tensor([numbers[row[0]] for row in rows], dtype=torch.int64),
             ignore=torch.tensor([row[5] for row in rows], dtype=torch.bool),
-            complete=self.complete,
+            complete=self.complete and exhaustive,
         )
 
 
@@ -182,7 +235,7 @@ def _flat(low: float, high: float) -> bool:
 
 
 def judge_format(report: Report, file: object, drawn: Collection[Drawn], *, hint: str) -> None:
-    """Note what only all boxes together show: normalised coordinates, or another box format.
+    """Note what only all boxes together show: coordinates that are no pixels, or another format.
 
     Args:
         report: where to note it.
@@ -195,6 +248,16 @@ def judge_format(report: Report, file: object, drawn: Collection[Drawn], *, hint
     reach = max((image.reach for image in drawn), default=0.0)
     if 0 < reach <= 1:
         remedy = "coordinates look normalised to [0, 1]; multiply them by width and height"
+        report.fatal(file, f"all {seen} boxes", "bbox", f"at most {reach:g}", remedy)
+    found = [image for image in drawn if image.seen]
+    if (
+        len(found) >= PERCENT_IMAGES
+        and seen >= PERCENT_BOXES
+        and 80 < reach <= 100
+        and any(image.fractions for image in found)
+        and all(min(image.size) > 200 for image in found)
+    ):
+        remedy = "coordinates look like percent; multiply them by width / 100 and height / 100"
         report.fatal(file, f"all {seen} boxes", "bbox", f"at most {reach:g}", remedy)
     if leaving >= FORMAT_BOXES and leaving > FORMAT_SHARE * seen:
         value = f"{leaving} of {seen} leave their image"
@@ -213,24 +276,57 @@ def spelled_twice(names: Iterable[str], report: Report, file: object, field: str
             report.fatal(file, "classes", field, f"{other!r} and {name!r}", remedy)
 
 
+def _sixteen_bits(path: Path) -> bool:
+    """Tell whether an image is grey of 16 bits; only files that may be are opened."""
+    suffix = path.suffix.lower()
+    try:
+        if suffix == ".png":
+            with path.open("rb") as file:
+                head = file.read(26)
+            return head[:4] == b"\x89PNG" and head[24:] == b"\x10\x00"  # bits, type of colour
+        return suffix in (".tif", ".tiff") and read_header(path).sixteen
+    except BROKEN:
+        return False  # what is broken is set aside when it is loaded
+
+
 def make_pool(
     report: Report,
     source: object,
     classes: Sequence[str],
     drawn: Mapping[str, Drawn | None],
     infos: Mapping[str, ImageInfo],
+    *,
+    exhaustive: bool = True,
 ) -> Pool:
-    """Raise what was found, or make the pool; an image without `Drawn` is unlabelled."""
+    """Raise what was found, or make the pool; an image without `Drawn` is unlabelled.
+
+    Args:
+        report: what was found so far.
+        source: what was read.
+        classes: the names of classes 1...C.
+        drawn: the boxes by image id.
+        infos: what is known of each image, in order.
+        exhaustive: False where the labels are partial, so that no target is complete.
+
+    Raises:
+        DataError: with everything found when any of it is an error, or no image is left.
+    """
     report.check()
     if not infos:
         remedy = "no image is left to read; see the other findings and the paths given"
         report.fatal(source, "images", "count", 0, remedy)
+    for image_id in drawn:
+        path = infos[image_id].path if image_id in infos else None
+        if path is not None and _sixteen_bits(path):
+            remedy = "grey of 16 bits is divided by 65535"
+            record = f"image {image_id}"
+            report.tally("repaired", source, "pixels", remedy, record=record, value="16 bits")
     report.check()
     numbers = {name: number for number, name in enumerate(classes, start=1)}
     targets = {
         image_id: Target.unknown()
         if (boxes := drawn.get(image_id)) is None
-        else boxes.target(numbers)
+        else boxes.target(numbers, exhaustive=exhaustive)
         for image_id in infos
     }
     paths = {image_id: info.path for image_id, info in infos.items() if info.path is not None}

@@ -1,27 +1,35 @@
 """The layout of PASCAL VOC as a pool; `read_voc` is called through `data.readers`.
 
-VOC's inclusive coordinates are met here and go no further.
+Here are the files: which image and which annotation a listed name stands for. What an annotation
+says of its objects is read in `data.voc_objects`.
 """
 
 from __future__ import annotations
 
-import math
 import os
 from collections import Counter
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path, PurePosixPath
 
-from almining.data.files import SUFFIXES, inside, known_size
-from almining.data.parse import Element, read_xml
+from almining.data.formats.files import DRIVE, SUFFIXES, inside, known_size
+from almining.data.formats.parse import Element, read_xml
+from almining.data.formats.report import (
+    Drawn,
+    Report,
+    broken_link,
+    check_repairs,
+    judge_format,
+    make_pool,
+    spelled_twice,
+)
+from almining.data.formats.voc_objects import Objects, repeated
 from almining.data.pool import ImageInfo, Pool
-from almining.data.report import Drawn, Report, judge_format, make_pool, spelled_twice
 
 VOC_CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa"),
     *("train", "tvmonitor"),
 )
-CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
 def read_voc(
@@ -31,6 +39,8 @@ def read_voc(
     classes: Sequence[str] | None = None,
     voc_origin: int = 1,
     strict: bool = True,
+    exhaustive: bool = True,
+    repair: Collection[str] = (),
 ) -> Pool:
     """Read one split of a data set in the layout of PASCAL VOC.
 
@@ -48,14 +58,18 @@ def read_voc(
             boxes. Both corners are pixels of the box: x1 = xmin - origin, x2 = xmax - origin + 1.
         strict: raise on bad records. False sets them aside too; an image that lost an object so is
             not complete.
+        exhaustive: False where not every object has a box, so that no image is complete and one
+            without boxes is unlabelled.
+        repair: what to repair beside what always is, by name: `"swap"` makes a box of corners that
+            stand in the wrong order.
 
     Returns:
         A pool of complete targets with ids such as `"JPEGImages/000001"`; difficult objects are
-        ignored boxes.
+        ignored boxes. Boxes are in the pixels as stored, whatever orientation EXIF gives.
 
     Raises:
         DataError: with every problem of the split.
-        ValueError: for a bad `voc_origin` or `classes`.
+        ValueError: for a bad `voc_origin`, `classes` or `repair`.
 
     Source: VOC devkit; `<bndbox>` of nested `<part>` elements is no object.
     Differs: a box whose corners are the same pixel (xmin = xmax and ymin = ymax) is a stray click
@@ -65,7 +79,7 @@ def read_voc(
         raise ValueError(f"voc_origin = {voc_origin!r}: use 1 as in VOC, or 0 for 0-based boxes")
     if isinstance(classes, str):
         raise ValueError(f"classes = {classes!r}: a sequence of names is needed, got one string")
-    report = Report(strict)
+    report = Report(strict, check_repairs(repair, known=("swap",)))
     reader = _Voc(Path(root).resolve(), report, classes, voc_origin)
     reader.read(split)
     names = [name for drawn in reader.drawn.values() for name in drawn.names]
@@ -73,7 +87,7 @@ def read_voc(
     judge_format(
         report, root, reader.drawn.values(), hint="coordinates are pixels, xmin ymin xmax ymax"
     )
-    return make_pool(report, root, found, reader.drawn, reader.infos)
+    return make_pool(report, root, found, reader.drawn, reader.infos, exhaustive=exhaustive)
 
 
 def _voc_classes(names: set[str], report: Report, root: object) -> tuple[str, ...]:
@@ -87,8 +101,8 @@ class _Voc:
     def __init__(
         self, root: Path, report: Report, classes: Sequence[str] | None, origin: int
     ) -> None:
-        self.root, self.report, self.origin = root, report, origin
-        self.classes = None if classes is None else frozenset(classes)
+        self.root, self.report = root, report
+        self.objects = Objects(classes, origin)
         self.drawn: dict[str, Drawn] = {}
         self.infos: dict[str, ImageInfo] = {}
         self._folders: dict[Path, dict[str, list[str]]] = {}
@@ -105,12 +119,13 @@ class _Voc:
         try:
             lines = listing.read_text(encoding="utf-8-sig").splitlines()
         except UnicodeDecodeError as error:
-            self.report.fatal(listing, "file", "encoding", str(error), "save the list as UTF-8")
+            value = f"UTF-8, byte {error.start} = 0x{error.object[error.start]:02x}"
+            self.report.fatal(listing, "file", "encoding", value, "not UTF-8; save it as UTF-8")
             self.report.check()
             return
-        names = [line.strip() for line in lines if line.strip()]
-        if not names:
+        if not any(line.strip() for line in lines):
             self.report.fatal(listing, "file", "images", 0, "the split is empty; list its images")
+        names = list(self._names(listing, lines))
         for name, times in Counter(names).items():
             if times > 1:
                 remedy = f"listed {times} times; list each image once"
@@ -118,27 +133,55 @@ class _Voc:
             if times == 1 or not self.report.strict:
                 self._image(listing, name)
 
+    def _names(self, listing: Path, lines: Sequence[str]) -> Iterator[str]:
+        """Yield the names listed, without those that no file can have."""
+        for number, line in enumerate(lines, start=1):
+            name = line.strip()
+            longest = max(len(part.encode()) for part in name.replace("\\", "/").split("/"))
+            if "\0" in name or longest > 250 or len(name) > 1000:
+                remedy = "no file can have this name; is this a list of names?"
+                self.report.error(listing, f"line {number}", "name", name, remedy)
+            elif name:
+                yield self._plain(listing, name)
+
+    def _plain(self, listing: Path, stated: str) -> str:
+        """Return a listed name with `/` alone and no empty part, if that is where something is."""
+        name = PurePosixPath(stated.replace("\\", "/")).as_posix()
+        if name == stated or not self._there(name) or ("\\" in stated and self._there(stated)):
+            return stated
+        remedy = f"read as {name}; list it so"
+        self.report.repaired(listing, f"image {stated}", "name", stated, remedy)
+        return name
+
+    def _there(self, name: str) -> bool:
+        source = inside(self.root, f"Annotations/{name}.xml")
+        image = PurePosixPath("JPEGImages", name)
+        known = source is not None and self._folder(self.root / image.parent)
+        return bool(source and (source.is_file() or (known and image.name in known)))
+
     def _image(self, listing: Path, name: str) -> None:
         record = f"image {name}"
-        source = inside(self.root, f"Annotations/{name}.xml")
-        if source is None or name.startswith("/"):
+        source = self.root / "Annotations" / f"{name}.xml"
+        if leaves(name):
             remedy = "the path leaves the data set; give names relative to JPEGImages"
             self.report.error(listing, record, "name", name, remedy)
             return
+        if broken_link(source):
+            self.report.lost(listing, record, "annotation", source)
+            return
+        if inside(self.root, f"Annotations/{name}.xml") is None:
+            remedy = "the link leaves the data set; copy the file into it"
+            self.report.error(listing, record, "annotation", str(source), remedy)
+            return
         labelled = source.is_file()
         root = read_xml(source, self.report) if labelled else None
-        if labelled and root is None:
+        if labelled and (root is None or not self._readable(root, source, record)):
             return
-        if root is not None and root.tag != "annotation":
-            remedy = "not a VOC annotation, whose root is <annotation>"
-            self.report.error(source, "file", "root element", root.tag, remedy)
-            return
-        stated = None if root is None else root.findtext("filename")
-        path = self._file(listing if root is None else source, name, stated)
+        file = source if labelled else listing
+        path = self._file(file, name, None if root is None else root.findtext("filename"))
         if path is None:
             return
         size, shown = _voc_size(root)
-        file = listing if root is None else source
         known = known_size(path, size, self.report, file, record, shown)
         if known is None:
             return
@@ -149,40 +192,57 @@ class _Voc:
         else:
             drawn = Drawn(self.report, source, known)
             for number, entry in enumerate(root.findall("object"), start=1):
-                self._object(drawn, number, entry)
+                self.objects.read(drawn, number, entry)
             self.drawn[f"JPEGImages/{name}"] = drawn
         self.infos[f"JPEGImages/{name}"] = ImageInfo(size=known, path=path)
 
+    def _readable(self, root: Element, source: Path, record: str) -> bool:
+        """Tell whether a document is an annotation whose fields stand once."""
+        if root.tag != "annotation":
+            remedy = "not a VOC annotation, whose root is <annotation>"
+            self.report.error(source, "file", "root element", root.tag, remedy)
+            return False
+        field, values = repeated(root, ("filename", "size", "size/width", "size/height"))
+        if field:
+            remedy = "the field stands more than once; keep the one that is right"
+            self.report.error(source, record, field, values, remedy)
+        return not field
+
     def _file(self, source: Path, name: str, stated: str | None) -> Path | None:
-        """Return the image file of a name, whatever its suffix, even when it does not exist."""
+        """Return the image file of a name, whatever its suffix; None when it is set aside."""
         folder = (self.root / "JPEGImages" / name).parent
         stem = name.rpartition("/")[2]
         there = self._folder(folder)
         files = there.get(stem, [])
-        said = (stated or "").strip().replace("\\", "/")
+        stated = (stated or "").strip()
         record = f"image {name}"
-        if said.startswith("/") or ".." in said.split("/"):
+        if leaves(stated):
             remedy = "the path leaves the data set; give the plain file name"
-            self.report.error(source, record, "filename", said, remedy)
+            self.report.error(source, record, "filename", stated, remedy)
             return None
-        said = said.rpartition("/")[2]
+        said = stated.replace("\\", "/").rpartition("/")[2]
         if len(files) > 1 and said not in files:
             remedy = f"could be any of {', '.join(files)}; name one of them or remove the others"
-            self.report.error(source, record, "filename", said, remedy)
+            self.report.error(source, record, "filename", stated or "absent", remedy)
             return None
         chosen = said if said in files else files[0] if files else f"{stem}.jpg"
-        if said and said != chosen and files:
-            other = any(said in names for names in there.values())
-            if other:
-                remedy = f"both this file and {chosen} exist; name the one the boxes belong to"
-                self.report.error(source, record, "filename", said, remedy)
-                return None
-            self.report.repaired(source, record, "filename", said, f"read {chosen} instead")
+        if said and said != chosen and any(said in names for names in there.values()):
+            remedy = f"both this file and {chosen} exist; name the one the boxes belong to"
+            if not files:
+                remedy = f"this file may be of another image; rename it or the annotation {stem}"
+            self.report.error(source, record, "filename", stated, remedy)
+            return None
         relative = (folder / chosen).relative_to(self.root).as_posix()
-        path = inside(self.root, relative)
-        if path is None:
+        if stated and files and not f"/{relative}".endswith(f"/{stated}"):
+            self.report.repaired(source, record, "filename", stated, f"read {relative} instead")
+        path = folder / chosen
+        if path.exists() and inside(self.root, relative) is None:
             remedy = "the link leaves the data set; copy the file into it"
             self.report.error(source, record, "image file", relative, remedy)
+            return None
+        if not path.exists():
+            self.report.lost(source, record, "image file", path)
+            return None
         return path
 
     def _folder(self, folder: Path) -> dict[str, list[str]]:
@@ -191,89 +251,20 @@ class _Voc:
             files: dict[str, list[str]] = {}
             listed = sorted(folder.iterdir()) if folder.is_dir() else []
             for file in listed:
-                if file.suffix.lower() in SUFFIXES and not file.name.startswith("."):
+                if file.suffix.lower() in SUFFIXES:
                     files.setdefault(file.stem, []).append(file.name)
             self._folders[folder] = files
         return self._folders[folder]
 
-    def _object(self, drawn: Drawn, number: int, entry: Element) -> None:
-        text = entry.findtext("name") or ""
-        name = text.strip()
-        record = f"object {number} ({name or 'unnamed'})"
-        if not name:
-            drawn.set_aside(record, "name", "", "the object has no class; name it")
-            return
-        if name != text:
-            remedy = "blanks around the name are not read; remove them"
-            self.report.tally(
-                "warning", drawn.file, "name", remedy, record=record, value=repr(text)
-            )
-        if self.classes is not None and name not in self.classes:
-            some = ", ".join(sorted(self.classes)[:10])
-            drawn.set_aside(record, "name", name, f"not among the classes given ({some}); add it")
-            return
-        boxes = entry.findall("bndbox")
-        if len(boxes) != 1:
-            remedy = "an object has one box; make each box an object of its own"
-            drawn.set_aside(record, "bndbox", f"{len(boxes)} boxes", remedy)
-            return
-        texts = [(boxes[0].findtext(corner) or "").strip() for corner in CORNERS]
-        shown = " ".join(f"{c}={t}" for c, t in zip(CORNERS, texts, strict=True))
-        corners = [_number(text) for text in texts]
-        difficult = (entry.findtext("difficult") or "0").strip()
-        if None in corners:
-            drawn.set_aside(record, "bndbox", shown, "four numbers are needed; correct it")
-        elif difficult not in ("0", "1"):
-            drawn.set_aside(record, "difficult", difficult, "use 0 or 1")
-        else:
-            values = [value for value in corners if value is not None]
-            self._box(drawn, record, name, values, difficult == "1", shown)
 
-    def _box(
-        self,
-        drawn: Drawn,
-        record: str,
-        name: str,
-        corners: list[float],
-        difficult: bool,
-        shown: str,
-    ) -> None:
-        left, top, right, bottom = corners
-        if (left, top) == (right, bottom):
-            remedy = "both corners are the same pixel, a stray click; dropped"
-            self.report.repaired(drawn.file, record, "bndbox", shown, remedy)
-            return
-        ordered = left <= right and top <= bottom
-        fractions = any(corner != int(corner) for corner in corners if math.isfinite(corner))
-        remedy = ""
-        if 0 <= min(corners) and max(corners) <= 1 and fractions:
-            remedy = (
-                "coordinates look normalised to [0, 1]; multiply them by width and height, "
-                "or correct this box"
-            )
-        elif self.origin == 1 and ordered and (0 <= left < 1 or 0 <= top < 1):
-            remedy = (
-                "VOC counts pixels from 1; pass voc_origin=0 if the boxes "
-                "count from 0, otherwise correct these"
-            )
-        if remedy:  # the same for many boxes, so they are counted
-            drawn.complete = False
-            where = f"{Path(str(drawn.file)).name} {record}"
-            self.report.tally("error", self.root, "bndbox", remedy, record=where, value=shown)
-            return
-        x1, y1, far = left - self.origin, top - self.origin, 1 - self.origin
-        x2 = (
-            x1 - 1 if right < left else right + far
-        )  # a reversed box stays reversed, by however little
-        y2 = y1 - 1 if bottom < top else bottom + far
-        drawn.add(record, "bndbox", name, (x1, y1, x2, y2), ignore=difficult, shown=shown)
+def leaves(name: str) -> bool:
+    r"""Tell whether a path is absolute or goes up, with / or \ and on any system.
 
-
-def _number(text: str) -> float | None:
-    try:
-        return None if "_" in text else float(text)
-    except ValueError:
-        return None
+    >>> leaves("a/b.jpg"), leaves(r"..\b.jpg"), leaves("C:/b.jpg")
+    (False, True, True)
+    """
+    turned = name.replace("\\", "/")
+    return bool(DRIVE.match(name)) or turned.startswith("/") or ".." in turned.split("/")
 
 
 def _voc_size(root: Element | None) -> tuple[tuple[int, int] | None, str | None]:

@@ -1,0 +1,1 @@
+"""Annotation formats and image files: what reads and writes each, and what is wrong in them."""

@@ -24,6 +24,7 @@ WIDTH = 10.0  # of the sheet, in inches
 TALLEST = 1.4  # height by width of an image on it; a taller one is shown smaller
 LINES = 4  # of findings, above "and so many more"
 NAMED = 5  # boxes of an image whose classes are written at them
+WRONG = PALETTE[1]  # of what was found wrong
 
 
 def sheet(
@@ -38,11 +39,13 @@ def sheet(
 
     A box has the colour of its class; up to seven classes are named once, in a legend, more of them
     at the boxes, the five largest of an image. A person's boxes are solid, mined ones dashed,
-    ignored ones dotted and grey. Under an id stands what is known where it is not complete.
+    ignored ones dotted and grey. Under an id stands what is known where it is not complete, and
+    what a reader repaired or set aside, in orange.
 
     Args:
         pool: what to show.
-        images: at most so many, spread evenly over the pool.
+        images: at most so many, spread evenly over the pool; up to half of them are images with
+            a finding, where there are any.
         ids: which images, in this order, in place of a choice.
         columns: images in a row.
         title: above the sheet, before the pool's own summary.
@@ -56,7 +59,8 @@ def sheet(
     """
     if columns < 1 or images < 1:
         raise ValueError(f"columns = {columns}, images = {images}: both must be at least 1")
-    chosen = spread(pool.ids, images) if ids is None else list(ids)
+    noted = _notes(pool)
+    chosen = _chosen(pool, images, noted) if ids is None else list(ids)
     heading = f"{title}: {pool!r}" if title else repr(pool)
     if not chosen:
         return blank(f"{heading}; no images to show")
@@ -68,7 +72,10 @@ def sheet(
     across = max(int(_cell(columns, len(chosen)) * 13), 12)
     for ax, (image_id, image) in zip(fig.axes, loaded.items(), strict=True):
         target = pool.target(image_id)
-        picture(ax, image, _caption(image_id, target, pool.classes, across))
+        said = [_known(target, pool.classes), *noted.get(image_id, {})]
+        picture(ax, image, _caption(image_id, said, across))
+        if image_id in noted:
+            ax.set_title(ax.get_title(loc="left"), fontsize=FONT + 1, loc="left", color=WRONG)
         _boxes(ax, target, colours, pool.classes if named else None)
     if shown and not named:
         _legend(fig, {pool.classes[label - 1]: colours[label] for label in shown})
@@ -135,14 +142,34 @@ def _cell(columns: int, images: int) -> float:
     return min(2.4, WIDTH / min(columns, images))
 
 
-def _caption(image_id: str, target: Target, classes: Sequence[str], across: int) -> str:
-    """Return id and state, each on a line of at most `across` characters."""
-    said = "empty" if target.complete and not len(target) else ""
-    if not target.complete:
-        tags = ", ".join(classes[label - 1] for label in sorted(target.tags or ()))
-        said = f"{target.state}: {tags}" if tags else target.state
+def _notes(pool: Pool) -> dict[str, dict[str, None]]:
+    """Return what was found wrong with images of the pool, a few words each, without repetition."""
+    notes: dict[str, dict[str, None]] = {}
+    for finding in pool.findings:
+        if finding.image_id in pool:
+            notes.setdefault(str(finding.image_id), {})[f"{finding.field} {finding.action}"] = None
+    return notes
+
+
+def _chosen(pool: Pool, most: int, noted: Iterable[str]) -> list[str]:
+    """Return at most so many ids in the pool's order, up to half of them noted ones."""
+    wrong = set(spread([image_id for image_id in pool.ids if image_id in set(noted)], most // 2))
+    others = [image_id for image_id in pool.ids if image_id not in wrong]
+    kept = wrong | set(spread(others, most - len(wrong)))
+    return [image_id for image_id in pool.ids if image_id in kept]
+
+
+def _known(target: Target, classes: Sequence[str]) -> str:
+    if target.complete:
+        return "" if len(target) else "empty"
+    tags = ", ".join(classes[label - 1] for label in sorted(target.tags or ()))
+    return f"{target.state}: {tags}" if tags else target.state
+
+
+def _caption(image_id: str, said: Iterable[str], across: int) -> str:
+    """Return the id and what else is said, each on a line of at most `across` characters."""
     start = f"...{image_id[3 - across :]}" if len(image_id) > across else image_id
-    return f"{start}\n{textwrap.shorten(said, across, placeholder=' ...')}" if said else start
+    return "\n".join([start, *(textwrap.shorten(line, across) for line in said if line)])
 
 
 def _boxes(

@@ -13,7 +13,7 @@ from almining import draw
 from almining.canvas import GREY, LABEL, PALETTE
 from almining.data.pool import Finding, Pool
 from almining.records import Target
-from almining.sheets import count_findings, sheet, spread
+from almining.sheets import WRONG, count_findings, sheet, spread
 from tests.fakes import FlatImages, boxes, flat_pool, labels, target
 
 
@@ -120,3 +120,23 @@ def test_an_empty_pool_and_bad_arguments() -> None:
         sheet(flat_pool(1), images=0)
     with pytest.raises(ValueError, match="no image 'x'"):
         sheet(flat_pool(1), ids=["x"])
+
+
+def test_images_with_findings_are_shown_and_marked() -> None:
+    wrong = [
+        Finding("a.json", "annotation 3", "bbox", "[]", "repaired", "dropped", f"flat-{i}")
+        for i in (5, 5, 7)
+    ]
+    gone = Finding("a.json", "image 9", "file", "x", "quarantined", "left out", "flat-99")
+    whole = flat_pool(10)
+    targets = {image_id: whole.target(image_id) for image_id in whole.ids}
+    pool = Pool(whole.classes, targets, FlatImages(), findings=[*wrong, gone])
+    fig = sheet(pool, images=4)
+    titles = {ax.get_title(loc="left"): to_hex(ax._left_title.get_color()) for ax in fig.axes}
+    assert titles == {
+        "flat-0": "#000000",
+        "flat-5\nbbox repaired": WRONG.lower(),
+        "flat-7\nbbox repaired": WRONG.lower(),
+        "flat-9": "#000000",
+    }
+    assert [ax.get_title(loc="left") for ax in sheet(pool, images=1).axes] == ["flat-0"]

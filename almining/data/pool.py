@@ -55,6 +55,7 @@ class Finding:
         value: what stands there.
         action: `"error"`, `"repaired"`, `"quarantined"` or `"warning"`.
         remedy: what to do, or what was done.
+        image_id: the image of the pool it is about, where it is about one.
     """
 
     file: str
@@ -63,6 +64,7 @@ class Finding:
     value: str
     action: str
     remedy: str
+    image_id: str | None = None
 
     def __str__(self) -> str:
         """Say it in one line."""
@@ -325,7 +327,13 @@ class Pool:
             images,
             infos=infos,
             since=since,
-            findings=(*self.findings, *other.findings),
+            findings=[
+                finding
+                if finding.image_id is None
+                else replace(finding, image_id=f"{name}/{finding.image_id}")
+                for name, pool in zip(names, (self, other), strict=True)
+                for finding in pool.findings
+            ],
         )
 
 

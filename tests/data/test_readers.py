@@ -219,6 +219,14 @@ def test_same_box_of_two_classes_is_no_duplicate(voc):
     assert len(pool.target("JPEGImages/two")) == 2 and pool.findings == ()
 
 
+def test_a_finding_names_the_image_of_the_pool(voc, coco):
+    known = voc.add("odd", xml(obj("cat", -4, 5, 6, 9))).read()
+    assert only(known.findings).image_id == "JPEGImages/odd"
+    both = known.concat(coco(at("annotations", 0, bbox=[1, 2, 0, 5])), names=("voc", "coco"))
+    assert [f.image_id for f in both.findings] == ["voc/JPEGImages/odd", "coco/7"]
+    assert all(finding.image_id in both for finding in both.findings)
+
+
 @pytest.mark.parametrize("size", ["", "<size><width>0</width><height>0</height></size>"])
 def test_absent_size_comes_from_the_image(voc, size):
     pool = voc.add("odd", xml(size=size)).read()

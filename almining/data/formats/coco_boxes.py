@@ -128,7 +128,8 @@ class Boxes:
         height, width = self._images.sizes[slot].tolist()
         if not singly:
             return _Plain(self._report, self._source, (height, width))
-        held = Held(self._report, self._source, (height, width))
+        name = self._images.names[slot]
+        held = Held(self._report, self._source, (height, width), image_id=name)
         if slot in self._images.extras:
             keys = [self._ids.text(code) for code in self._classes.codes.tolist()]
             names = dict(zip(keys, self._classes.names, strict=True))

@@ -78,12 +78,14 @@ class Held(Drawn):
         report: where to note what is wrong.
         file: the annotation file.
         size: (height, width) of the image.
+        image_id: its id in the pool, before an export's own is known.
     """
 
-    def __init__(self, report: Report, file: object, size: tuple[int, int]) -> None:
+    def __init__(
+        self, report: Report, file: object, size: tuple[int, int], *, image_id: str | None = None
+    ) -> None:
         """Start without boxes."""
-        super().__init__(report, file, size)
-        self.id: str | None = None
+        super().__init__(report, file, size, image_id=image_id)
         self.since = 0
         self._tags: frozenset[str] | None = None
         self._absent: frozenset[str] | None = None
@@ -101,7 +103,7 @@ class Held(Drawn):
         fields = self._fields(record, extras, OF_IMAGE)
         name = fields.get("id")
         if isinstance(name, str) and name:
-            self.id = name
+            self.image_id = name
         elif name is not None:
             self._wrong(record, "id", name, "an image id is a text that is not empty")
         complete, since = fields.get("complete", True), fields.get("since", 0)
@@ -272,7 +274,7 @@ def named(
         drawn: the boxes by the id the format gives.
         infos: what is known of each image, by the same ids.
     """
-    ids = {key: (one.id if isinstance(one, Held) else None) or key for key, one in drawn.items()}
+    ids = {key: one.image_id or key for key, one in drawn.items()}
     first: dict[str, str] = {}
     for key, image_id in ids.items():
         other = first.setdefault(image_id, key)

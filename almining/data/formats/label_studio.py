@@ -201,7 +201,8 @@ class _Tasks:
             self.report.error(self.source, record, "original_width", "absent", remedy)
             return None
         self.infos[image_id] = ImageInfo(size=size, path=path)
-        return image_id, Held(self.report, f"{self.source}: {record}", size or (1, 1))
+        file = f"{self.source}: {record}"
+        return image_id, Held(self.report, file, size or (1, 1), image_id=image_id)
 
     def _file(self, record: str, address: str) -> tuple[Path | None, PurePosixPath]:
         """Return the local file an address means, if there is one, and the name it gives."""

@@ -62,17 +62,36 @@ class Report:
         self.findings: list[Finding] = []
         self._tallies: dict[tuple[str, str, str, str], list[tuple[str, str]]] = {}
 
-    def error(self, file: object, record: str, field: str, value: object, remedy: str) -> None:
+    def error(
+        self,
+        file: object,
+        record: str,
+        field: str,
+        value: object,
+        remedy: str,
+        *,
+        image_id: str | None = None,
+    ) -> None:
         """Note a bad record: an error, or one set aside when the report is not strict."""
-        self._note("error" if self.strict else "quarantined", file, record, field, value, remedy)
+        action = "error" if self.strict else "quarantined"
+        self._note(action, file, record, field, value, remedy, image_id)
 
     def fatal(self, file: object, record: str, field: str, value: object, remedy: str) -> None:
         """Note an error of the data set as a whole, which nothing can be set aside for."""
         self._note("error", file, record, field, value, remedy)
 
-    def repaired(self, file: object, record: str, field: str, value: object, remedy: str) -> None:
+    def repaired(
+        self,
+        file: object,
+        record: str,
+        field: str,
+        value: object,
+        remedy: str,
+        *,
+        image_id: str | None = None,
+    ) -> None:
         """Note what was repaired."""
-        self._note("repaired", file, record, field, value, remedy)
+        self._note("repaired", file, record, field, value, remedy, image_id)
 
     def quarantined(
         self, file: object, record: str, field: str, value: object, remedy: str
@@ -98,11 +117,18 @@ class Report:
         self._note("warning", file, record, field, value, remedy)
 
     def _note(
-        self, action: str, file: object, record: str, field: str, value: object, remedy: str
+        self,
+        action: str,
+        file: object,
+        record: str,
+        field: str,
+        value: object,
+        remedy: str,
+        image_id: str | None = None,
     ) -> None:
         text = value if isinstance(value, str) and value.isprintable() else repr(value)
         shown = text if len(text) <= 120 else f"{text[:117]}..."
-        self.findings.append(Finding(str(file), record, field, shown, action, remedy))
+        self.findings.append(Finding(str(file), record, field, shown, action, remedy, image_id))
 
     def tally(
         self, action: str, file: object, field: str, remedy: str, *, record: str, value: object
@@ -137,11 +163,15 @@ class Drawn:
         report: where to note what is wrong.
         file: the annotation file.
         size: (height, width) of the image.
+        image_id: its id in the pool.
     """
 
-    def __init__(self, report: Report, file: object, size: tuple[int, int]) -> None:
+    def __init__(
+        self, report: Report, file: object, size: tuple[int, int], *, image_id: str | None = None
+    ) -> None:
         """Start without boxes."""
         self.report = report
+        self.image_id = image_id
         self.file = file
         self.size = size
         self.complete = True
@@ -153,7 +183,11 @@ class Drawn:
     def set_aside(self, record: str, field: str, value: object, remedy: str) -> None:
         """Note an object that cannot be read; the image is then no longer complete."""
         self.complete = False
-        self.report.error(self.file, record, field, value, remedy)
+        self.report.error(self.file, record, field, value, remedy, image_id=self.image_id)
+
+    def repaired(self, record: str, field: str, value: object, remedy: str) -> None:
+        """Note what was repaired of an object."""
+        self.report.repaired(self.file, record, field, value, remedy, image_id=self.image_id)
 
     def add(
         self,
@@ -188,9 +222,9 @@ class Drawn:
                 return
             x1, x2, y1, y2 = min(x1, x2), max(x1, x2), min(y1, y2), max(y1, y2)
             remedy = f"corners swapped to x1 y1 x2 y2 = {x1:g} {y1:g} {x2:g} {y2:g}"
-            self.report.repaired(self.file, record, field, shown, remedy)
+            self.repaired(record, field, shown, remedy)
         if _flat(x1, x2) or _flat(y1, y2):
-            self.report.repaired(self.file, record, field, shown, "a box without area is dropped")
+            self.repaired(record, field, shown, "a box without area is dropped")
             return
         self.reach = max(self.reach, x2, y2)
         self.fractions = self.fractions or any(value != int(value) for value in box)
@@ -205,11 +239,11 @@ class Drawn:
             return
         if beyond > ROUNDING:
             remedy = f"clipped to the image of {width} x {height} pixels"
-            self.report.repaired(self.file, record, field, shown, remedy)
+            self.repaired(record, field, shown, remedy)
         row = (name, *cut, ignore)
         if row in self._rows:
             remedy = "an exact duplicate of a box of the same class is dropped"
-            self.report.repaired(self.file, record, field, shown, remedy)
+            self.repaired(record, field, shown, remedy)
         self._rows[row] = None
 
     @property

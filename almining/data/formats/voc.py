@@ -190,7 +190,7 @@ class _Voc:
             value = f"{name}.xml"
             self.report.tally("warning", file, "annotation", remedy, record=record, value=value)
         else:
-            drawn = Drawn(self.report, source, known)
+            drawn = Drawn(self.report, source, known, image_id=f"JPEGImages/{name}")
             for number, entry in enumerate(root.findall("object"), start=1):
                 self.objects.read(drawn, number, entry)
             self.drawn[f"JPEGImages/{name}"] = drawn
@@ -234,7 +234,14 @@ class _Voc:
             return None
         relative = (folder / chosen).relative_to(self.root).as_posix()
         if stated and files and not f"/{relative}".endswith(f"/{stated}"):
-            self.report.repaired(source, record, "filename", stated, f"read {relative} instead")
+            self.report.repaired(
+                source,
+                record,
+                "filename",
+                stated,
+                f"read {relative} instead",
+                image_id=f"JPEGImages/{name}",
+            )
         path = folder / chosen
         if path.exists() and inside(self.root, relative) is None:
             remedy = "the link leaves the data set; copy the file into it"

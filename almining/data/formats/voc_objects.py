@@ -92,7 +92,7 @@ class Objects:
         left, top, right, bottom = corners
         if (left, top) == (right, bottom):
             remedy = "both corners are the same pixel, a stray click; dropped"
-            drawn.report.repaired(drawn.file, record, "bndbox", shown, remedy)
+            drawn.repaired(record, "bndbox", shown, remedy)
             return
         remedy = self._doubt(corners, "swap" in drawn.report.repairs)
         if remedy:  # the same for many boxes, so they are counted

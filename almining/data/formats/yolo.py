@@ -198,7 +198,7 @@ class _Yolo:
         if size is None:
             return
         self.infos[image_id] = ImageInfo(size=size, path=path)
-        drawn = Held(self.report, labels, size)
+        drawn = Held(self.report, labels, size, image_id=image_id)
         self.drawn[image_id] = drawn
         if not labels.is_file():
             if self.missing == "unlabelled":

@@ -1,11 +1,15 @@
+import io
 import json
 import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from almining.data.proposals import Grid
+from almining.data.toy.worlds import PLAIN, Dials
 from almining.papers import baselines
-from data_scripts import draw_pictures, first_cycle
+from data_scripts import draw_pictures, first_cycle, proposal_recall
 
 
 @pytest.fixture
@@ -64,3 +68,34 @@ def test_spread_gives_mean_and_interval_of_each_cycle() -> None:
 
 def test_pictures() -> None:
     assert draw_pictures.toy_world(0, 2).startswith(b"\x89PNG")
+    dial = draw_pictures.Dial("parts", "wheels", 0, [("True", {"parts": True, "rows": 1.0})])
+    films = [("by day", 7, 108, 0.9, "day")]  # some of its boxes are to be ignored
+    for made in (
+        draw_pictures.toy_failures(7, [[dial]]),
+        draw_pictures.toy_street(7, films),
+    ):
+        assert Image.open(io.BytesIO(made)).width == draw_pictures.WIDTH
+
+
+def test_the_dials_shown_are_those_of_the_toy_world() -> None:
+    shown = {dial.name: dial for row in draw_pictures.DIALS for dial in row}
+    assert set(shown) | {"row_length"} == set(Dials.__annotations__)
+    for dial in shown.values():
+        for text, settings in dial.settings:
+            usual = getattr(PLAIN, dial.name)
+            assert settings.get(dial.name, usual) == usual or "default" not in text
+
+
+def test_proposal_recall_writes_a_table(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(proposal_recall, "METHODS", {"grid": Grid()})
+    monkeypatch.setattr(proposal_recall, "ENLARGED", {})
+    file = tmp_path / "proposals.md"
+    monkeypatch.setattr(sys, "argv", ["proposal_recall", "--images", "3", "--file", str(file)])
+    proposal_recall.main()
+    line = file.read_text().splitlines()[-1]
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[:3] == ["toy scenes: 3 images", "grid", "1198"]
+    assert 0 <= float(cells[4]) <= float(cells[3]) <= 1
+    assert float(cells[5]) <= float(cells[3]) and line in capsys.readouterr().out

@@ -11,29 +11,26 @@ no data set.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Unpack
+from typing import Unpack
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from almining.checks import check_whole
 from almining.data.pool import ImageInfo, Pool
 from almining.data.toy.backdrops import draw_backdrop, lay_ground
+from almining.data.toy.images import DrawnImages
 from almining.data.toy.pens import Pixels
 from almining.data.toy.sight import Placed
 from almining.data.toy.sprites import CLASSES as CLASSES
 from almining.data.toy.sprites import draw_sprite
 from almining.data.toy.staging import CONTEXTS, DENSITIES, Painter, Scene, paint
-from almining.data.toy.worlds import Dials, World
+from almining.data.toy.worlds import Dials, World, is_number
 from almining.records import Target
 from almining.rng import derive
 
 SMALLEST, LARGEST = 64, 1024  # scenes, in pixels
-
-
-def _is_weight(value: object) -> bool:
-    return isinstance(value, (int, float)) and 0 <= value < float("inf")
+MOST = 1e100  # the greatest weight of a class, so that their sum is finite
 
 
 def _painter(density: str, size: int, balance: Mapping[str, float] | None, world: World) -> Painter:
@@ -52,14 +49,14 @@ def _painter(density: str, size: int, balance: Mapping[str, float] | None, world
     unknown = [name for name in weights if name not in CLASSES]
     if unknown:
         raise ValueError(
-            f"balance names {unknown[0]!r}, which is no class; classes are {', '.join(CLASSES)}"
+            f"balance names {unknown[0]!r}; what can be weighed is {', '.join(CLASSES)}"
         )
-    bad = [name for name, weight in weights.items() if not _is_weight(weight)]
+    bad = [name for name, weight in weights.items() if not is_number(weight, 0, MOST)]
     if bad or not any(weights.values()):
         shown = f"balance[{bad[0]!r}] = {weights[bad[0]]!r}" if bad else f"balance = {weights!r}"
         raise ValueError(
-            f"{shown}: weights must be finite, not negative and not all 0; leave out a class "
-            "that is not to occur"
+            f"{shown}: weights must be numbers from 0 to {MOST:g} and not all 0; leave out a "
+            "class that is not to occur"
         )
     shares = tuple(float(weights.get(name, 0.0)) for name in CLASSES)
     return Painter(density, int(size), shares, world)
@@ -133,37 +130,6 @@ def draw_icon(seed: int, index: int, *, size: int = 64) -> tuple[Pixels, int]:
     return paint(backdrop, [Placed(sprite, x, y, label, 0.0, CLASSES[label - 1] != "plane")]), label
 
 
-class SceneImages:
-    """The images of a pool of scenes; draws each when it is asked for.
-
-    The first `keep` images drawn stay in memory (49 kB each at 128 pixels), the others are drawn
-    again each time. A copy sent to another process starts without any.
-    """
-
-    def __init__(self, painter: Painter, *, keep: int) -> None:
-        """Keep no image yet."""
-        self._painter, self._keep = painter, keep
-        self._kept: dict[str, Pixels] = {}
-
-    def remember(self, image_id: str, image: Pixels) -> None:
-        """Keep an image (h, w, 3), uint8, while there is room."""
-        if len(self._kept) < self._keep:
-            self._kept[image_id] = image
-
-    def load(self, image_id: str) -> Tensor:
-        """Return the image (3, h, w), float32 in [0, 1]."""
-        image = self._kept.get(image_id)
-        if image is None:
-            _, seed, index = image_id.split("-")
-            image = self._painter.draw(int(seed), int(index)).image
-            self.remember(image_id, image)
-        return torch.tensor(image).permute(2, 0, 1).contiguous().to(torch.float32) / 255
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the images behind."""
-        return {"_painter": self._painter, "_keep": self._keep, "_kept": {}}
-
-
 def make_scenes(
     images: int,
     *,
@@ -204,7 +170,8 @@ def make_scenes(
         truncation: 0...1, how often objects leave the picture; 0: never.
         clutter: 0...4, a factor on the number of things that are no object.
         domain: `"day"` or `"dusk"`; what stands where is the same.
-        keep: how many images stay in memory once drawn; the others are drawn again when asked for.
+        keep: how many images stay in memory once drawn, 49 kB each at 128 pixels and 3 MB at
+            1024; the others are drawn again when asked for.
 
     Returns:
         Scenes `scene-<seed>-<index>`, each complete. The first n of a larger pool are the same.
@@ -235,12 +202,12 @@ def make_scenes(
         domain=domain,
     )
     painter = _painter(density, size, balance, world)
-    source = SceneImages(painter, keep=keep)
+    source = DrawnImages(painter.picture, keep=keep)
     targets: dict[str, Target] = {}
     for index in range(images):
         scene, image_id = painter.draw(int(seed), index), f"scene-{seed}-{index}"
         source.remember(image_id, scene.image)
         targets[image_id] = Target(torch.from_numpy(scene.boxes), torch.from_numpy(scene.labels))
-    infos = dict.fromkeys(targets, ImageInfo(size=(size, size)))
+    infos = dict.fromkeys(targets, ImageInfo(size=(painter.size, painter.size)))
     classes = (*CLASSES, "wheel") if parts else CLASSES
     return Pool(classes, targets, source, infos=infos)

@@ -10,17 +10,15 @@ hold a pedestrian, and pedestrians are 0.2 to 0.65 times as wide as high.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
-from torch import Tensor
 
 from almining.checks import check_whole
 from almining.data.pool import ImageInfo, Pool
 from almining.data.scenes import LARGEST, SMALLEST
-from almining.data.toy.domains import DOMAINS
-from almining.data.toy.pens import Pixels
+from almining.data.toy.domains import check_domain
+from almining.data.toy.images import DrawnImages
 from almining.data.toy.street_film import Filming, Frame
+from almining.data.toy.worlds import is_number
 from almining.records import Target
 
 CLASSES = ("pedestrian",)
@@ -34,14 +32,11 @@ def _filming(size: tuple[int, int], busy: float, domain: str) -> Filming:
     height = check_whole(size[0], "size[0]", SMALLEST, LARGEST, f"{least}; 128 is usual")
     low, high = -(-3 * height // 4), 3 * height
     width = check_whole(size[1], "size[1]", low, high, f" and at most {high}{most}")
-    if isinstance(busy, bool) or not isinstance(busy, (int, float)) or not 0 <= busy <= 1:
+    if not is_number(busy, 0, 1):
         raise ValueError(
             f"busy = {busy!r} must be a share of frames in [0, 1]; 0.2 is that of Caltech"
         )
-    if domain not in DOMAINS:
-        raise ValueError(
-            f"domain = {domain!r} is unknown; choose one of {', '.join(map(repr, DOMAINS))}"
-        )
+    check_domain(domain)
     return Filming((height, width), float(busy), domain)
 
 
@@ -67,7 +62,8 @@ def draw_frame(
 
     Returns:
         The image; boxes, whole pixels, exactly around what is visible of each pedestrian; labels;
-        which boxes to ignore, for less than 35% is visible; and who is who from frame to frame.
+        which boxes to ignore, for less than 35% is visible or the box is narrower than 3 pixels of
+        128; and who is who from frame to frame.
 
     Raises:
         ValueError: naming the argument, its value and what to do.
@@ -79,34 +75,6 @@ def draw_frame(
     check_whole(video, "video", 0)
     check_whole(frame, "frame", 0, LAST, f" and at most {LAST}")
     return _filming(size, busy, domain).draw(int(seed), int(video), int(frame))
-
-
-class StreetImages:
-    """The images of a pool of frames; draws each when it is asked for.
-
-    The first `keep` images drawn stay in memory (74 kB each at 128 by 192 pixels), the others are
-    drawn again each time. A copy sent to another process starts without any.
-    """
-
-    def __init__(self, filming: Filming, *, keep: int) -> None:
-        """Keep no image yet."""
-        self._filming, self._keep = filming, keep
-        self._kept: dict[str, Pixels] = {}
-
-    def load(self, image_id: str) -> Tensor:
-        """Return the image (3, h, w), float32 in [0, 1]."""
-        image = self._kept.get(image_id)
-        if image is None:
-            name, frame = image_id.split("/")
-            _, seed, video = name.split("-")
-            image = self._filming.draw(int(seed), int(video), int(frame)).image
-            if len(self._kept) < self._keep:
-                self._kept[image_id] = image
-        return torch.tensor(image).permute(2, 0, 1).contiguous().to(torch.float32) / 255
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave the images behind."""
-        return {"_filming": self._filming, "_keep": self._keep, "_kept": {}}
 
 
 def make_street(
@@ -130,12 +98,13 @@ def make_street(
         busy: the share of frames in which a pedestrian is seen, in [0, 1]. A short video may be
             empty, or full: pedestrians come in episodes of some 60 frames.
         domain: `"day"` or `"dusk"`; what stands and walks where does not depend on it.
-        keep: how many images stay in memory once drawn; the others are drawn again when asked for.
+        keep: how many images stay in memory once drawn, 74 kB each at 128 by 192 pixels; the others
+            are drawn again when asked for.
 
     Returns:
         Frames `street-<seed>-<video>/<frame>`, the frame in six digits, each complete. A pedestrian
-        of whom less than 35% is visible is to be ignored. A pool of fewer videos or frames holds
-        the same ones.
+        of whom less than 35% is visible, or less than 3 pixels of 128, is to be ignored. A pool of
+        fewer videos or frames holds the same ones.
 
     Raises:
         ValueError: naming the argument, its value and what to do.
@@ -162,4 +131,4 @@ def make_street(
                 ignore=torch.from_numpy(ignore),
             )
             infos[image_id] = ImageInfo(size=filming.size, video=name, frame=frame)
-    return Pool(CLASSES, targets, StreetImages(filming, keep=keep), infos=infos)
+    return Pool(CLASSES, targets, DrawnImages(filming.picture, keep=keep), infos=infos)

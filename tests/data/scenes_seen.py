@@ -1,4 +1,4 @@
-"""Slow and obvious answers about scenes: what is seen of each drawing, and what scenes hash to."""
+"""Slow and obvious answers about drawings: what is seen of each, and what they hash to."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from almining.data.toy.staging import Placed, Scene
+from almining.data.toy.sight import Placed
+from almining.data.toy.staging import Scene
+from almining.data.toy.street_film import Frame
 
 
-def digest(scenes: Iterable[Scene]) -> str:
+def digest(drawn: Iterable[Scene | Frame]) -> str:
     made = hashlib.sha256()
-    for scene in scenes:
-        for part in scene:
+    for one in drawn:
+        for part in one:
             made.update(np.ascontiguousarray(part).tobytes())
     return made.hexdigest()[:24]
 

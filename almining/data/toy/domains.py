@@ -24,6 +24,14 @@ BLUR = 0.55  # pixels of 128
 NOISE = (5.0, 3.0)  # the standard deviation of brightness, and of each colour on its own, of 255
 
 
+def check_domain(domain: object) -> None:
+    """Raise unless there is such a domain."""
+    if domain not in DOMAINS:
+        raise ValueError(
+            f"domain = {domain!r} is unknown; choose one of {', '.join(map(repr, DOMAINS))}"
+        )
+
+
 def render(image: Pixels, domain: str, rng: np.random.Generator) -> Pixels:
     """Return a picture as it looks at an hour of the day.
 
@@ -42,10 +50,7 @@ def render(image: Pixels, domain: str, rng: np.random.Generator) -> Pixels:
     >>> render(noon, "dusk", np.random.default_rng(0)).max() < 200
     np.True_
     """
-    if domain not in DOMAINS:
-        raise ValueError(
-            f"domain = {domain!r} is unknown; choose one of {', '.join(map(repr, DOMAINS))}"
-        )
+    check_domain(domain)
     return image if domain == "day" else _dusk(image, rng)
 
 

@@ -24,7 +24,7 @@ Drawing = tuple[Callable[["Pen", np.random.Generator], None], float, float, floa
 OVERSAMPLING = 3
 MARGIN = 3.0  # units around a drawing, for what sticks out
 SOLID = 1  # the ink of masks
-WHITE, BLACK = (250, 250, 246), (30, 30, 36)
+WHITE, BLACK, SHADE = (250, 250, 246), (30, 30, 36), (18, 20, 38)
 
 
 def hsv(hue: float, saturation: float, value: float) -> Colour:
@@ -66,6 +66,21 @@ def smooth(points: Sequence[tuple[float, float]], steps: int = 6) -> Points:
     curve = 2 * p1 + (p2 - p0) * t + (2 * p0 - 5 * p1 + 4 * p2 - p3) * t**2
     curve = (curve + (3 * p1 - p0 - 3 * p2 + p3) * t**3) / 2  # (steps, n, 2)
     return curve.transpose(1, 0, 2).reshape(-1, 2)
+
+
+def _shadow() -> Image.Image:
+    y, x = np.mgrid[-31.5:32, -31.5:32] / 32
+    return Image.fromarray((np.clip(1.25 - 1.25 * (x * x + y * y), 0, 1) * 120).astype(np.uint8))
+
+
+SHADOW = _shadow()
+
+
+def cast_shadow(h: int, w: int) -> tuple[Image.Image, int, int]:
+    """Return the shadow of a drawing (h, w) on the ground, and its left and top edge within it."""
+    wide, tall = max(round(w * 1.16), 3), max(round(min(h, w) * 0.28), 3)
+    soft = SHADOW.resize((wide, tall), Image.Resampling.BILINEAR)
+    return soft, (w - wide) // 2, h - round(tall * 0.62)
 
 
 class Pen:
@@ -164,7 +179,7 @@ class Pen:
 
     def finish(self, *, mirrored: bool = False, angle: float = 0.0) -> Pixels:
         """Return the picture (h, w, 4), lit from above, cut to what is at least half opaque."""
-        pixels, rows, columns = self._reduced(angle)
+        pixels, rows, columns = self.reduced(angle)
         pixels = pixels[rows, columns]
         if mirrored:
             pixels = pixels[:, ::-1]
@@ -182,13 +197,13 @@ class Pen:
         layer = Image.new("L", self.image.size)
         ImageDraw.Draw(layer).ellipse(self._flat([(x - r, y - r), (x + r, y + r)]), fill=255)
         layer = layer if angle == 0 else layer.rotate(angle, expand=True)
-        _, rows, columns = self._reduced(angle)
+        _, rows, columns = self.reduced(angle)
         share = np.asarray(layer.reduce(OVERSAMPLING))[rows, columns]
         if mirrored:
             share = share[:, ::-1]
         return share >= min(128, int(share.max()))
 
-    def _reduced(self, angle: float) -> tuple[Pixels, slice, slice]:
+    def reduced(self, angle: float = 0.0) -> tuple[Pixels, slice, slice]:
         """Return the turned, reduced canvas, and the rows and columns that are half opaque."""
         image = self.image if angle == 0 else self.image.rotate(angle, expand=True)
         pixels = np.asarray(image.reduce(OVERSAMPLING))

@@ -48,26 +48,30 @@ def find_owners(order: list[Placed], size: int) -> NDArray[np.int16]:
     """Return which drawing is seen at each pixel (size, size): its position in `order`, or -1."""
     owners = np.full((size, size), -1, np.int16)
     for position, placed in enumerate(order):
-        rows, columns, inner = _window(placed, size)
+        rows, columns, inner = window(placed.sprite.shape, placed.x, placed.y, owners.shape)
         owners[rows, columns][placed.sprite[:, :, 3][inner] >= 128] = position
     return owners
 
 
 def see(owners: NDArray[np.int16], position: int, placed: Placed) -> Mask:
     """Return which pixels of a drawing are seen: (h, w), its own."""
-    rows, columns, inner = _window(placed, len(owners))
+    rows, columns, inner = window(placed.sprite.shape, placed.x, placed.y, owners.shape)
     seen = np.zeros(placed.sprite.shape[:2], np.bool_)
     seen[inner] = owners[rows, columns] == position
     return seen
 
 
-def _window(placed: Placed, size: int) -> tuple[slice, slice, tuple[slice, slice]]:
-    """Return the rows and columns a drawing covers, and which of its own those are."""
-    h, w = placed.sprite.shape[:2]
-    top, left = max(placed.y, 0), max(placed.x, 0)
-    bottom, right = max(min(placed.y + h, size), top), max(min(placed.x + w, size), left)
-    inner = slice(top - placed.y, bottom - placed.y), slice(left - placed.x, right - placed.x)
-    return slice(top, bottom), slice(left, right), inner
+def window(
+    shape: tuple[int, ...], x: int, y: int, size: tuple[int, ...]
+) -> tuple[slice, slice, tuple[slice, slice]]:
+    """Return the rows and columns a drawing at (x, y) covers, and which of its own those are."""
+    top, left = max(y, 0), max(x, 0)
+    bottom, right = max(min(y + shape[0], size[0]), top), max(min(x + shape[1], size[1]), left)
+    return (
+        slice(top, bottom),
+        slice(left, right),
+        (slice(top - y, bottom - y), slice(left - x, right - x)),
+    )
 
 
 def all_seen(order: list[Placed], size: int, world: World) -> bool:
@@ -79,7 +83,8 @@ def all_seen(order: list[Placed], size: int, world: World) -> bool:
         seen, solid = see(owners, position, placed), placed.sprite[:, :, 3] >= 128
         many = np.count_nonzero(seen)
         if world.occlusion < 0.5:  # above that, the next condition says more
-            inside = np.count_nonzero(solid[_window(placed, size)[2]])
+            inner = window(placed.sprite.shape, placed.x, placed.y, owners.shape)[2]
+            inside = np.count_nonzero(solid[inner])
             if inside - many > world.most_hidden * inside:
                 return False
         if placed.label and not (

@@ -17,9 +17,8 @@ from PIL import Image
 from almining.data.toy.backdrops import Context, Ground, draw_backdrop, lay_ground
 from almining.data.toy.bystanders import FOUND, draw_bystander
 from almining.data.toy.domains import render
-from almining.data.toy.pens import Mask, Pixels
-from almining.data.toy.sight import UNIT, all_seen, extent, find_owners, see
-from almining.data.toy.sight import Placed as Placed
+from almining.data.toy.pens import SHADE, Mask, Pixels, cast_shadow
+from almining.data.toy.sight import UNIT, Placed, all_seen, extent, find_owners, see
 from almining.data.toy.sprites import CLASSES, draw_sprite, draw_with_wheels
 from almining.data.toy.wishes import Wish, beside, draw_wish, moved_inside, step_before
 from almining.data.toy.worlds import PLAIN, World
@@ -82,25 +81,14 @@ class Scene(NamedTuple):
     labels: NDArray[np.int64]
 
 
-def _shadow() -> Image.Image:
-    y, x = np.mgrid[-31.5:32, -31.5:32] / 32
-    return Image.fromarray((np.clip(1.25 - 1.25 * (x * x + y * y), 0, 1) * 120).astype(np.uint8))
-
-
-SHADOW = _shadow()
-
-
 def paint(backdrop: Image.Image, order: list[Placed]) -> Pixels:
     """Return the picture (h, w, 3): every drawing in order, each with its shadow beneath."""
     image = backdrop.copy()
     for placed in order:
         h, w = placed.sprite.shape[:2]
         if placed.shadow:
-            wide, tall = max(round(w * 1.16), 3), max(round(min(h, w) * 0.28), 3)
-            soft = SHADOW.resize((wide, tall), Image.Resampling.BILINEAR)
-            image.paste(
-                (18, 20, 38), (placed.x + (w - wide) // 2, placed.y + h - round(tall * 0.62)), soft
-            )
+            soft, left, top = cast_shadow(h, w)
+            image.paste(SHADE, (placed.x + left, placed.y + top), soft)
         drawing = Image.fromarray(placed.sprite)
         image.paste(drawing, (placed.x, placed.y), drawing)
     return np.array(image)
@@ -181,9 +169,7 @@ class Painter:
         size = density.middle * float(np.exp(density.spread * rng.standard_normal()))
         return min(max(size, density.limits[0]), density.limits[1]) * self.size / UNIT
 
-    def _stand(
-        self, size: float, ground: Ground, zone: tuple[float, float], rng: np.random.Generator
-    ) -> float:
+    def _stand(self, size: float, zone: tuple[float, float], rng: np.random.Generator) -> float:
         """Return where the foot of an object lies: the larger, the nearer and lower."""
         low, high = (limit * self.size / UNIT for limit in DENSITIES[self.density].limits)
         near = min(max((size - low) / (high - low), 0.0), 1.0) ** 0.7
@@ -201,9 +187,8 @@ class Painter:
             return Placed(
                 sprite, x, round(rng.uniform(0.02, 0.7) * ground.horizon - h / 4), 0, -size, False
             )
-        foot = self._stand(
-            size, ground, ground.sea if aloft and ground.sea else (ground.land, self.size), rng
-        )
+        zone = ground.sea if aloft and ground.sea else (ground.land, self.size)
+        foot = self._stand(size, zone, rng)
         return Placed(sprite, x, round(foot - h), 0, foot, True)
 
     def _with_group(
@@ -263,7 +248,7 @@ class Painter:
             foot = rng.uniform(0.06, 0.72) * highest + h / 2
         else:
             zone = ground.sea if name == "boat" and ground.sea else (ground.land, float(self.size))
-            foot = self._stand(size, ground, zone, rng)
+            foot = self._stand(size, zone, rng)
         long = (len(row) - 1) * gap + w
         if wish.beside:
             x = beside(order, x, (foot - h, foot), long, aside)
@@ -281,6 +266,11 @@ class Painter:
             top = round(bottom) - placed.sprite.shape[0]
             added.append(placed._replace(x=left, y=top, depth=depth))
         return moved_inside(added, self.size) if wish.inside else added
+
+    def picture(self, image_id: str) -> Pixels:
+        """Draw the image (size, size, 3) of `scene-<seed>-<index>`."""
+        _, seed, index = image_id.split("-")
+        return self.draw(int(seed), int(index)).image
 
     def draw(self, seed: int, index: int) -> Scene:
         """Draw scene `index`."""

@@ -7,16 +7,17 @@ that could be seen lacks a box. What is asked for, and how, is `almining.data.st
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from almining.data.toy.domains import render
 from almining.data.toy.pens import Pixels
-from almining.data.toy.sight import extent
+from almining.data.toy.sight import extent, window
 from almining.data.toy.street_things import draw_thing
 from almining.data.toy.street_view import Cutout, cut_out, draw_scenery, view
 from almining.data.toy.street_walkers import (
@@ -43,6 +44,7 @@ from almining.rng import derive
 UNIT = 128.0  # sizes in pixels are meant for pictures this high
 ENOUGH = 3  # the least width and height of a box that counts, in pixels of 128
 GRAIN = 2.6  # the standard deviation of the sensor's noise, of 255
+Drawn = TypeVar("Drawn")
 
 
 class Frame(NamedTuple):
@@ -74,7 +76,12 @@ class Stood(NamedTuple):
     walker: int | None
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=8)
+def _remembering(draw: Callable[..., Drawn], many: int, height: int) -> Callable[..., Drawn]:
+    """Return `draw` with its last results at hand: `many` of 128 pixels, in as much memory."""
+    return lru_cache(maxsize=max(many * 128 * 128 // height**2, 2))(draw)
+
+
 def _thing(name: str, height: int, seed: int) -> Cutout:
     return cut_out(draw_thing(name, float(height), np.random.default_rng(seed)))
 
@@ -131,7 +138,7 @@ class Filming:
         tall = round(thing.height * scale)
         if not -1.2 * tall < x < width + 1.2 * tall:
             return None
-        cutout = _thing(thing.name, tall, thing.seed)
+        cutout = _remembering(_thing, 4096, self.size[0])(thing.name, tall, thing.seed)
         h, w = cutout.mask.shape
         foot = round((HORIZON + camera.tilt) * self.unit + EYE * scale)
         return Stood(cutout, round(x - w / 2), foot - h, depth, None)
@@ -148,7 +155,8 @@ class Filming:
         gone = (begin - now if leftwards else now - begin) / (STRIDE * PERSON * walk.tall)
         step = int((walk.gait + gone) % 1.0 * PHASES)
         tall = max(round(PERSON * walk.tall * scale * self.unit), 1)
-        posed = draw_walker(walk.looks, tall, step, leftwards)
+        drawn = _remembering(draw_walker, 2048, self.size[0])
+        posed = drawn(walk.looks, tall, step, leftwards)
         foot = round((HORIZON + camera.tilt + EYE * scale) * self.unit)
         cutout = cut_out(posed.sprite)
         left = round(x * self.unit - posed.centre)
@@ -161,12 +169,19 @@ class Filming:
         depth = PERSON * FOCAL / average - camera.z
         return camera.x + (x - self.size[1] / self.unit / 2 - camera.pan) * depth / FOCAL
 
+    def picture(self, image_id: str) -> Pixels:
+        """Draw the image (h, w, 3) of `street-<seed>-<video>/<frame>`."""
+        name, frame = image_id.split("/")
+        _, seed, video = name.split("-")
+        return self.draw(int(seed), int(video), int(frame)).image
+
     def draw(self, seed: int, video: int, frame: int) -> Frame:
         """Draw one frame."""
         order, boxes, ignore = self.annotate(seed, video, frame)
         height, width = self.size
         camera = self.film(seed, video)[0].at(frame)
-        image = view(draw_scenery(seed, video, height, width), camera, height, width)
+        scenery = _remembering(draw_scenery, 32, height)(seed, video, height, width)
+        image = view(scenery, camera, height, width)
         for stood in order:
             cutout = stood.cutout
             image.paste(cutout.colours, (stood.x + cutout.x, stood.y + cutout.y), cutout.alpha)
@@ -199,32 +214,19 @@ class Filming:
         boxes: list[tuple[int, int, int, int]] = []
         ignore: list[bool] = []
         enough = max(2, round(ENOUGH * self.unit))
-        for position, stood in enumerate(order):
+        hidden = np.zeros(self.size, np.bool_)  # by what is nearer
+        for stood in reversed(order):
+            rows, columns, inner = window(stood.cutout.mask.shape, stood.x, stood.y, self.size)
+            mask = stood.cutout.mask[inner]
             if stood.walker is not None:
-                seen = _seen(stood, order[position + 1 :], self.size)
+                seen = mask & ~hidden[rows, columns]
                 if not seen.any():
                     continue
-                x1, y1, x2, y2 = extent(seen)
+                x1, y1, x2, y2 = extent(seen, columns.start, rows.start)
                 share = np.count_nonzero(seen) / np.count_nonzero(stood.cutout.mask)
-                x, y = max(stood.x, 0), max(stood.y, 0)
-                boxes.append((x1 + x, y1 + y, x2 + x, y2 + y))
+                boxes.append((x1, y1, x2, y2))
                 ignore.append(bool(share < VISIBLE) or min(x2 - x1, y2 - y1) < enough)
+            hidden[rows, columns] |= mask
             kept.append(stood)
-        return kept, np.array(boxes, np.float32).reshape(-1, 4), np.array(ignore, np.bool_)
-
-
-def _seen(stood: Stood, nearer: list[Stood], size: tuple[int, int]) -> NDArray[np.bool_]:
-    """Return where a drawing is seen: the part of its mask in the picture, less what is hidden."""
-    mask = stood.cutout.mask
-    left, top = max(stood.x, 0), max(stood.y, 0)
-    right = max(min(stood.x + mask.shape[1], size[1]), left)
-    bottom = max(min(stood.y + mask.shape[0], size[0]), top)
-    seen = mask[top - stood.y : bottom - stood.y, left - stood.x : right - stood.x].copy()
-    for other in nearer:
-        over = other.cutout.mask
-        x1, x2 = max(left, other.x), min(right, other.x + over.shape[1])
-        y1, y2 = max(top, other.y), min(bottom, other.y + over.shape[0])
-        if x1 < x2 and y1 < y2:
-            part = over[y1 - other.y : y2 - other.y, x1 - other.x : x2 - other.x]
-            seen[y1 - top : y2 - top, x1 - left : x2 - left] &= ~part
-    return seen
+        found = np.array(boxes[::-1], np.float32).reshape(-1, 4)
+        return kept[::-1], found, np.array(ignore[::-1], np.bool_)

@@ -77,14 +77,14 @@ TRUNK = smooth(
 
 
 def _mannequin(pen: Pen, rng: np.random.Generator) -> None:
-    cloth = vivid(rng) if rng.uniform() < 0.6 else (226, 206, 178)
+    cloth = vivid(rng) if rng.uniform() < 0.6 else (212, 196, 176)
     wood = (132, 92, 58)
     pen.line([(20, 64), (20, 90)], wood, 3.6)
     for side in (-1, 1):
         pen.line([(20, 86), (20 + side * 12, 95)], wood, 3.2)
     pen.poly(TRUNK, cloth, dark(cloth, 0.6))
-    pen.slab(17, 20, 23, 30, (226, 206, 178), dark(cloth, 0.6), 1)
-    pen.oval(20, 14, 8.5, 10, (226, 206, 178), (120, 100, 80))
+    pen.slab(17, 20, 23, 30, (212, 196, 176), dark(cloth, 0.6), 1)
+    pen.oval(20, 14, 8.5, 10, (212, 196, 176), (120, 100, 80))
     pen.line([(20, 30), (20, 66)], dark(cloth, 0.3), 1.2)
     pen.line([(10, 50), (30, 50)], dark(cloth, 0.35), 2.4)
 

@@ -1,12 +1,11 @@
 """The scenery of a toy street as the camera sees it: sky, houses, and the ground in perspective.
 
 All of it stands still, so it is drawn once for a video; a frame looks up what it shows. Things and
-pedestrians are set before it by `almining.data.street`.
+pedestrians are set before it by `almining.data.toy.street_film`.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -14,8 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from almining.data.toy.backdrops import Ground, draw_backdrop
-from almining.data.toy.pens import Colour, Pixels, dark, hsv, light, mix
-from almining.data.toy.staging import SHADOW
+from almining.data.toy.pens import SHADE, Colour, Pixels, cast_shadow, dark, hsv, light, mix
 from almining.data.toy.street_things import draw_house, draw_thing
 from almining.data.toy.street_world import (
     EYE,
@@ -56,13 +54,12 @@ class Cutout(NamedTuple):
 def cut_out(sprite: Pixels) -> Cutout:
     """Lay a drawing (h, w, 4) over its shadow on the ground."""
     h, w = sprite.shape[:2]
-    wide, tall = max(round(w * 1.16), 3), max(round(min(h, w) * 0.28), 3)
-    left, top = (w - wide) // 2, h - round(tall * 0.62)
+    shadow, left, top = cast_shadow(h, w)
     x, y = min(left, 0), min(top, 0)
-    size = (max(left + wide, w) - x, max(top + tall, h) - y)
-    layer = Image.new("RGBA", size, (18, 20, 38, 0))
+    size = (max(left + shadow.width, w) - x, max(top + shadow.height, h) - y)
+    layer = Image.new("RGBA", size, (*SHADE, 0))
     soft = Image.new("L", size)
-    soft.paste(SHADOW.resize((wide, tall), Image.Resampling.BILINEAR), (left - x, top - y))
+    soft.paste(shadow, (left - x, top - y))
     layer.putalpha(soft)
     over = Image.new("RGBA", size)
     over.paste(Image.fromarray(sprite), (-x, -y))
@@ -255,9 +252,8 @@ def _row_of_houses(rng: np.random.Generator, unit: float, haze: Colour, extra: i
     return Image.fromarray(np.concatenate([pixels] * times, axis=1)[:, : width + extra])
 
 
-@lru_cache(maxsize=32)
 def draw_scenery(seed: int, video: int, height: int, width: int) -> Scenery:
-    """Draw what stands still in a video; the last 32 are remembered."""
+    """Draw what stands still in a video."""
     rng = np.random.default_rng(derive(seed, "scenery", video))
     unit = height / 128
     margin = round(MARGIN * unit)

@@ -12,13 +12,13 @@ import math
 import threading
 from bisect import bisect_right
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 
 from almining.data.toy.pens import (
     BLACK,
+    MARGIN,
     SOLID,
     Colour,
     Pen,
@@ -140,7 +140,6 @@ class Posed(NamedTuple):
     centre: float
 
 
-@lru_cache(maxsize=2048)
 def draw_walker(looks: Looks, height: int, step: int, mirrored: bool) -> Posed:
     """Draw a pedestrian about `height` pixels tall in moment `step` of `PHASES` of its gait.
 
@@ -167,10 +166,8 @@ def draw_walker(looks: Looks, height: int, step: int, mirrored: bool) -> Posed:
     pen.outline(outline, dark(looks.top, 0.6))
     _sleeve(pen, looks, phase, lift, near=True)
     _head(pen, looks, lift)
-    alpha = np.asarray(pen.image.getchannel("A").reduce(3))
-    left = int(np.flatnonzero((alpha >= 128).any(axis=0))[0])
     sprite = pen.finish(mirrored=mirrored)
-    centre = (28 + 3) * scale - left
+    centre = (28 + MARGIN) * scale - pen.reduced()[2].start
     return Posed(sprite, sprite.shape[1] - centre if mirrored else centre)
 
 
@@ -283,7 +280,7 @@ class Schedule:
             number = self._walkers + len(walks)
             walks.append(_walk(rng, number, begin, self._lane(number), self._width))
             seen |= walks[-1].seen(self._width)
-        length = max(round(SEEN * len(seen) / self._busy), 1)
+        length = max(round(SEEN * len(seen) / max(self._busy, 1e-9)), 1)
         if self._blocks:
             first = self._blocks[-1][0]
         else:

@@ -11,7 +11,8 @@ from typing import Any, TypedDict
 
 import numpy as np
 
-from almining.data.toy.domains import DOMAINS
+from almining.checks import check_whole
+from almining.data.toy.domains import check_domain
 
 LONGEST = 5  # objects in a row
 RANGES = {  # of the dials that are numbers
@@ -25,8 +26,10 @@ RANGES = {  # of the dials that are numbers
 }
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+def is_number(value: object, low: float, high: float) -> bool:
+    """Tell whether something is a number from `low` to `high`; booleans are none, NaN neither."""
+    plain = value.item() if isinstance(value, np.generic) else value
+    return isinstance(plain, (int, float)) and not isinstance(plain, bool) and low <= plain <= high
 
 
 class Dials(TypedDict, total=False):
@@ -101,28 +104,20 @@ class World:
         defaults: dict[str, Any] = {field.name: field.default for field in fields(self)}
         for name, (low, high) in RANGES.items():
             value = getattr(self, name)
-            if not _is_number(value) or not low <= value <= high:
+            if not is_number(value, low, high):
                 raise ValueError(
                     f"{name} = {value!r} must be a number from {low:g} to {high:g}; "
                     f"the default is {defaults[name]:g}"
                 )
             object.__setattr__(self, name, float(value))
-        length = self.row_length
-        if not _is_number(length) or length not in range(2, LONGEST + 1):
-            raise ValueError(
-                f"row_length = {length!r} must be a whole number from 2 to {LONGEST}; "
-                "for no rows at all choose rows=0"
-            )
-        object.__setattr__(self, "row_length", int(length))
+        remedy = f" and at most {LONGEST}; for no rows at all choose rows=0"
+        length = check_whole(self.row_length, "row_length", 2, LONGEST, remedy)
+        object.__setattr__(self, "row_length", length)
         if not isinstance(self.parts, bool):
             raise ValueError(
                 f"parts = {self.parts!r} must be True, for boxes around wheels, or False"
             )
-        if self.domain not in DOMAINS:
-            raise ValueError(
-                f"domain = {self.domain!r} is unknown; choose one of "
-                f"{', '.join(map(repr, DOMAINS))}"
-            )
+        check_domain(self.domain)
 
     @property
     def least_seen(self) -> float:

@@ -44,7 +44,8 @@ def stream(
             runs in; where there is none, a warning names them in the end.
 
     Raises:
-        ValueError: for an unknown id or a batch below 1.
+        ValueError: for an unknown id, a batch below 1, or a `call` that returns too few or too
+            many results.
         DataError: with every broken image so far, when more than the limit of `set_aside` are
             broken; 1% of `ids` by default.
         FloatingPointError: from `call`, with the ids of the batch added; other errors of `call`
@@ -78,24 +79,31 @@ def _scored(
     with bar(total=len(wanted), progress=progress, name="score", unit="image") as shown:
         for start in range(0, len(wanted), batch):
             part = wanted[start : start + batch]
-            loaded = [(image_id, aside.load(pool, image_id)) for image_id in part]
-            sound = [image_id for image_id, image in loaded if image is not None]
-            images = [image.to(device) for _, image in loaded if image is not None]
-            if sound:
-                yield from zip(sound, _called(call, sound, images), strict=True)
+            yield from _called(call, pool, part, device, aside)
             shown.update(len(part))
 
 
 def _called(
-    call: Callable[[list[Tensor]], Iterable[Result]], part: list[str], images: list[Tensor]
-) -> list[Result]:
+    call: Callable[[list[Tensor]], Iterable[Result]],
+    pool: Pool,
+    part: list[str],
+    device: Any,
+    aside: Quarantine,
+) -> list[tuple[str, Result]]:
+    """Return the results of one batch; no image of it is left."""
+    loaded = [(image_id, aside.load(pool, image_id)) for image_id in part]
+    ids = [image_id for image_id, image in loaded if image is not None]
+    images = [image.to(device) for _, image in loaded if image is not None]
     try:
-        return list(call(images))
+        results = list(call(images)) if images else []
+        if len(results) != len(ids):
+            raise ValueError(f"{len(results)} results for {len(ids)} images; one each is needed")
     except FloatingPointError as error:
-        raise FloatingPointError(f"{error} (images {', '.join(part)})") from error
+        raise FloatingPointError(f"{error} (images {', '.join(ids)})") from error
     except Exception as error:
-        error.add_note(f"while scoring images {', '.join(part)}")
+        error.add_note(f"while scoring images {', '.join(ids)}")
         raise
+    return list(zip(ids, results, strict=True))
 
 
 def detect(

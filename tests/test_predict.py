@@ -1,3 +1,5 @@
+import weakref
+
 import pytest
 import torch
 from PIL import Image
@@ -34,6 +36,25 @@ def test_loads_no_more_than_a_batch_ahead() -> None:
     next(results)
     assert seen == [4]
     assert len(list(results)) == 9 and seen == [4, 4, 2]
+
+
+def test_images_are_dropped_once_they_are_scored() -> None:
+    seen: list[weakref.ref] = []
+
+    def call(images):
+        seen.extend(weakref.ref(image) for image in images)
+        assert sum(one() is not None for one in seen) == len(images)
+        return [float(image.mean()) for image in images]
+
+    for _ in stream(call, flat_pool(10), batch=4, progress=False):
+        assert not any(one() is not None for one in seen)
+    assert len(seen) == 10
+
+
+def test_too_few_results_are_refused() -> None:
+    with pytest.raises(ValueError, match="1 results for 2 images") as caught:
+        list(stream(lambda images: images[:1], flat_pool(4), batch=2, progress=False))
+    assert caught.value.__notes__ == ["while scoring images flat-0, flat-1"]
 
 
 def test_subset_empty_and_embeddings() -> None:
@@ -97,6 +118,7 @@ def test_ten_broken_images_of_a_thousand_are_set_aside(batch: int) -> None:
     assert scored == [image_id for image_id in pool.ids if image_id not in images.bad]
     assert aside.ids == tuple(f"flat-{number}" for number in sorted(TEN)) and len(aside) == 10
     assert [finding.record for finding in aside.findings] == [f"image {i}" for i in aside.ids]
+    assert tuple(finding.image_id for finding in aside.findings) == aside.ids
     assert all(finding.action == "quarantined" for finding in aside.findings)
     assert images.asked == list(pool.ids)  # each once
     assert repr(aside) == "Quarantine(10 of 1000, limit 0.01)"
@@ -204,6 +226,7 @@ def test_a_joined_pool_names_its_own_ids() -> None:
     both = pool.concat(flat_pool(10), names=("x", "y"))
     score(both, set_aside=(aside := Quarantine()))
     assert aside.ids == ("x/flat-3",) and aside.findings[0].record == "image x/flat-3"
+    assert aside.findings[0].image_id == "x/flat-3"
     assert "x/flat-3" not in aside.without(both)
 
 
@@ -224,6 +247,39 @@ def test_survive_looks_at_all_once_and_calls_again() -> None:
 
     with pytest.raises(BrokenImageError, match=r"other\.jpg"):
         aside.survive(elsewhere, pool)
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_an_image_that_breaks_later_is_set_aside(joined: bool) -> None:
+    pool, images = faulty(300)
+    pool = pool.concat(flat_pool(2), names=("x", "y")) if joined else pool
+    aside = Quarantine(of=len(pool))
+    assert len(score(pool, set_aside=aside)) == len(pool)
+    images.bad.add("flat-7")  # loaded before
+    seen = []
+    aside.survive(lambda pool: seen.append(len([pool.image(i) for i in pool.ids])), pool)
+    assert aside.ids == ("x/flat-7" if joined else "flat-7",) and seen == [len(pool) - 1]
+
+
+def test_an_image_that_is_broken_only_once_is_set_aside() -> None:
+    pool, images = faulty(300, 7)
+
+    def call(pool: Pool) -> int:
+        try:
+            return len([pool.image(i) for i in pool.ids])
+        finally:
+            images.bad.clear()  # sound when it is looked at again
+
+    aside = Quarantine(of=len(pool))
+    assert aside.survive(call, pool) == 299 and aside.ids == ("flat-7",)
+
+
+def test_a_slot_that_goes_on_loading_what_was_set_aside_is_not_called_for_ever() -> None:
+    pool, _ = faulty(300, 7)
+    aside = Quarantine(of=len(pool))
+    with pytest.raises(BrokenImageError, match="flat-7"):
+        aside.survive(lambda _: [pool.image(i) for i in pool.ids], pool)
+    assert aside.ids == ("flat-7",)
 
 
 @pytest.mark.parametrize("limit", [-0.1, 1.1, float("nan")])

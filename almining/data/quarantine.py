@@ -98,12 +98,18 @@ class Quarantine:
         try:
             image = pool.image(image_id)
         except BrokenImageError as error:
-            # a joined pool knows the image by another id than its source
-            self._found[image_id] = replace(error.finding, record=f"image {image_id}")
-            self._judge()
+            self._add(image_id, error)
             return None
         self._sound.add(image_id)
         return image
+
+    def _add(self, image_id: str, error: BrokenImageError) -> None:
+        # a joined pool knows the image by another id than its source
+        self._found[image_id] = replace(
+            error.finding, record=f"image {image_id}", image_id=image_id
+        )
+        self._sound.discard(image_id)
+        self._judge()
 
     def look(self, pool: Pool, ids: Iterable[str], *, progress: bool | str = False) -> bool:
         """Load images that were not loaded before; tell whether any was set aside.
@@ -127,11 +133,12 @@ class Quarantine:
     ) -> Result:
         """Return what `call` makes of a pool without its broken images.
 
-        Where `call` raises because it loads a broken image itself, every image of the pool is
-        looked at and `call` is called again with those that are sound.
+        Where `call` raises because it loads a broken image itself, that one is set aside, every
+        image of the pool that was not loaded so far is looked at, and `call` is called again with
+        those that are sound.
 
         Raises:
-            BrokenImageError: from `call`, when no image of the pool turns out to be broken.
+            BrokenImageError: from `call`, when it is about no image of the pool.
             DataError: when more than `limit` are broken.
         """
         while True:
@@ -139,8 +146,13 @@ class Quarantine:
             try:
                 with self:
                     return call(pool)
-            except BrokenImageError:
-                if not self.look(pool, pool.ids, progress=progress):
+            except BrokenImageError as error:
+                known = error.image_id in pool
+                if known:  # though it may be sound the next time
+                    self._add(error.image_id, error)
+                else:  # it may have another id here: whatever was sound is looked at again
+                    self._sound.clear()
+                if not self.look(pool, pool.ids, progress=progress) and not known:
                     raise
 
     def warn(self, what: str, *, stacklevel: int = 2) -> None:

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from almining.checks import check_whole
 from almining.data.formats.files import BROKEN, SUFFIXES, Header, read_header, reason
 from almining.data.formats.report import Report, make_pool
 from almining.data.pool import ImageInfo, Pool
@@ -109,12 +110,13 @@ def read_frames(
         ValueError: for a bad `name`, `every` or `classes`.
         ModuleNotFoundError: for a video file, without PyAV.
     """
-    if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-        raise ValueError(f"every = {every!r}: a whole number, 1 or more, is needed")
+    every = check_whole(every, "every", 1)
     if isinstance(classes, str):
         raise ValueError(f"classes = {classes!r}: a sequence of names is needed, got one string")
-    if name is not None and (not name or name != name.strip() or name.startswith("/")):
-        raise ValueError(f"name = {name!r}: a name without blanks around it is needed")
+    if name is not None and (
+        not isinstance(name, str) or not name or name != name.strip().strip("/")
+    ):
+        raise ValueError(f"name = {name!r}: a name without blanks or / around it is needed")
     report, source = Report(strict), Path(path).resolve()
     if source.is_file():
         from almining.data.formats.video import read_video
@@ -214,51 +216,69 @@ def _images(root: Path, report: Report) -> Iterator[Path]:
     for path in _walk(root, report, links):
         seen.add(str(path))
         yield path
-    for link in sorted(links):
-        real = os.path.realpath(link)
+    for link in links:  # to which a folder behind a link adds its own
+        real = Path(os.path.realpath(link))
         wanted = link.suffix.lower() in SUFFIXES
-        if not Path(real).exists():
+        shown = link.relative_to(root).as_posix()
+        if not real.exists():
             if wanted:
                 remedy = "the link leads nowhere; the image is left out"
-                report.quarantined(root, _shown(root, link), "link", str(link.readlink()), remedy)
-        elif not Path(real).is_relative_to(root):
-            if wanted or Path(real).is_dir():
+                report.quarantined(root, shown, "link", str(link.readlink()), remedy)
+        elif not real.is_relative_to(root):
+            if wanted or real.is_dir():
                 remedy = "the link leaves the folder; copy the file into it"
-                report.tally("error", root, "link", remedy, record=_shown(root, link), value=real)
-        elif wanted and Path(real).is_file() and real not in seen:
-            seen.add(real)  # behind a name that is passed over, such as one with a dot
+                report.tally("error", root, "link", remedy, record=shown, value=real)
+        elif wanted and real.is_file() and str(real) not in seen:
+            seen.add(str(real))  # behind a name that is passed over, such as one with a dot
             yield link
-        elif wanted or Path(real).is_dir():
+        elif real.is_dir() and _hidden(real, root) and str(real) not in seen:
+            seen.add(str(real))
+            for path in _walk(link, report, links):
+                file = str(real / path.relative_to(link))
+                if file not in seen:
+                    seen.add(file)
+                    yield path
+        elif wanted or real.is_dir():
             remedy = "leads to what is read under its own name; read once"
-            report.tally("repaired", root, "link", remedy, record=_shown(root, link), value=real)
+            report.tally("repaired", root, "link", remedy, record=shown, value=real)
 
 
 def _walk(folder: Path, report: Report, links: list[Path]) -> Iterator[Path]:
-    try:
-        with os.scandir(folder) as listed:
-            entries = sorted(listed, key=lambda entry: entry.name)
-    except OSError as error:
-        report.error(folder, "folder", "content", str(error), "make it readable")
-        return
-    for entry in entries:
-        path = folder / entry.name
-        suffix = path.suffix.lower()
-        if entry.name.startswith("."):
+    """Yield the image files of a folder and the folders in it; links are only collected."""
+    waiting = [folder]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            with os.scandir(folder) as listed:
+                entries = sorted(listed, key=lambda entry: entry.name)
+        except OSError as error:
+            report.error(folder, "folder", "content", str(error), "make it readable")
             continue
-        if not _readable(entry.name):
-            shown = repr(os.fsencode(entry.name))
-            remedy = "the name is not UTF-8; rename it"
-            if entry.is_dir() or suffix in SUFFIXES:
-                report.error(ascii(str(folder)), "file", "name", shown, remedy)
-        elif entry.is_symlink():
-            links.append(path)
-        elif entry.is_dir(follow_symlinks=False):
-            yield from _walk(path, report, links)
-        elif entry.is_file(follow_symlinks=False) and suffix in SUFFIXES:
-            yield path
-        elif suffix in FOREIGN:
-            remedy = f"{suffix} is not read; the image is left out; convert it to JPEG or PNG"
-            report.tally("quarantined", folder, "suffix", remedy, record=entry.name, value=suffix)
+        for entry in entries:
+            path = folder / entry.name
+            suffix = path.suffix.lower()
+            if entry.name.startswith("."):
+                continue
+            if not _readable(entry.name):
+                shown = repr(os.fsencode(entry.name))
+                remedy = "the name is not UTF-8; rename it"
+                if entry.is_dir() or suffix in SUFFIXES:
+                    report.error(ascii(str(folder)), "file", "name", shown, remedy)
+            elif suffix in FOREIGN and not entry.is_dir():
+                remedy = f"{suffix} is not read; the image is left out; convert it to JPEG or PNG"
+                report.tally(
+                    "quarantined", folder, "suffix", remedy, record=entry.name, value=suffix
+                )
+            elif entry.is_symlink():
+                links.append(path)
+            elif entry.is_dir():
+                waiting.append(path)
+            elif entry.is_file() and suffix in SUFFIXES:
+                yield path
+
+
+def _hidden(path: Path, root: Path) -> bool:
+    return any(part.startswith(".") for part in path.relative_to(root).parts)
 
 
 def _readable(name: str) -> bool:
@@ -267,7 +287,3 @@ def _readable(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _shown(root: Path, path: Path) -> str:
-    return path.relative_to(root).as_posix()

@@ -159,8 +159,9 @@ class _Decoder:
                     yield from packet.decode()
                 except av.error.InvalidDataError:
                     self.errors += 1
-        except av.error.FFmpegError as error:
-            raise ValueError(str(error)) from error
+        except (av.error.FFmpegError, LookupError) as error:  # IndexError: of an unknown stream
+            if not self._jumped:  # else no frame is met, and all begins anew
+                raise ValueError(str(error)) from error
 
     def __iter__(self) -> Iterator[Any]:
         return self._frames
@@ -210,10 +211,11 @@ def open_video(path: Path) -> Any:
         container = av.open(str(path), container_options=options)
     except av.error.FFmpegError as error:
         raise ValueError(f"it cannot be opened as a video ({error.strerror})") from error
-    if not container.streams.video:
+    contexts = [stream.codec_context for stream in container.streams.video]
+    if not contexts or contexts[0] is None:
         container.close()
-        raise ValueError("there is no video in the file")
-    context = container.streams.video[0].codec_context
+        raise ValueError("there is no video in the file that can be decoded")
+    context = contexts[0]
     context.thread_count = 1  # loader workers are the threads, and none is left behind by a fork
     if context.width * context.height > MAX_PIXELS:
         container.close()

@@ -171,6 +171,7 @@ def test_a_broken_image_survives_a_worker_and_is_a_finding(tmp_path: Path) -> No
     copy = pickle.loads(pickle.dumps(caught.value))
     assert str(copy) == str(caught.value) and copy.finding == caught.value.finding
     assert copy.finding.record == "image a" and copy.finding.action == "quarantined"
+    assert copy.finding.image_id == "a"
     assert copy.finding.file.endswith("none.jpg") and "no such file" in copy.finding.value
 
 
@@ -198,9 +199,19 @@ def test_a_smaller_decode_is_close_to_a_smaller_image(tmp_path: Path) -> None:
         path = saved(tmp_path, image, name)
         found, factors = decode_within(path, 100)
         assert found.shape == (3, 100, 75) and factors == (0.25, 0.25)
-        after = np.array(image.resize((75, 100), Image.Resampling.BILINEAR))
+        after = np.array(image.resize((75, 100), Image.Resampling.BILINEAR))  # by another library
         wanted = torch.from_numpy(after).permute(2, 0, 1) / 255
         assert (found - wanted).abs().mean() < 0.01
+
+
+@pytest.mark.parametrize("longest", [7, 20, 33, 39])
+def test_a_smaller_image_is_at_most_a_grey_level_from_pillows(tmp_path: Path, longest: int) -> None:
+    found, _ = decode_within(saved(tmp_path, noise()), longest)
+    small = noise().resize((longest, found.shape[1]), Image.Resampling.BILINEAR)
+    wanted = torch.from_numpy(np.array(small)).permute(2, 0, 1)
+    levels = found * 255
+    assert torch.allclose(levels, levels.round(), atol=1e-4) and found.is_contiguous()
+    assert (levels - wanted).abs().max() < 1.01 and (levels - wanted).abs().mean() < 0.1
 
 
 def test_nothing_is_enlarged(tmp_path: Path) -> None:

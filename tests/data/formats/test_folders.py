@@ -161,6 +161,69 @@ def test_links(tmp_path: Path) -> None:
     assert read_folder(root, strict=False).ids == ("c", "real/a")
 
 
+def test_a_link_to_a_folder_with_a_dot_is_followed_once(tmp_path: Path) -> None:
+    for name in (".store/a.jpg", ".store/deep/b.jpg", "c.jpg"):
+        put(tmp_path / name)
+    (tmp_path / "images").symlink_to(".store")
+    (tmp_path / "more").symlink_to(".store/deep")  # read already
+    (tmp_path / ".store/loop").symlink_to(".")
+    (tmp_path / ".store/up.jpg").symlink_to("../c.jpg")
+    (tmp_path / "d.jpg").symlink_to(".store/a.jpg")
+    pool = read_folder(tmp_path)
+    assert sum(Path(i).name == "a" for i in pool.ids) + pool.ids.count("d") == 1
+    assert {"c", "images/deep/b"} <= set(pool.ids) and len(pool) == 3
+    assert pool.image("images/deep/b").shape == (3, HEIGHT, WIDTH)
+    assert all(finding.action == "repaired" for finding in pool.findings)
+
+
+def test_a_link_to_a_format_that_is_not_read_is_named(tmp_path: Path) -> None:
+    put(tmp_path / "a.jpg")
+    (tmp_path / ".store").write_bytes(b"?")
+    (tmp_path / "b.heic").symlink_to(".store")
+    assert only(read_folder(tmp_path)).record == "b.heic"
+
+
+def test_deep_folders(tmp_path: Path) -> None:
+    deep = [tmp_path / ("d/" * depth) for depth in range(1, 1200)]
+    for path in deep:
+        path.mkdir()
+    image = put(deep[-1] / "a.jpg")
+    try:
+        assert read_folder(tmp_path).ids == (
+            image.relative_to(tmp_path).with_suffix("").as_posix(),
+        )
+    finally:  # too deep for what cleans up
+        image.unlink()
+        for path in reversed(deep):
+            path.rmdir()
+
+
+@pytest.mark.parametrize("broken", ["folder", "file"])
+def test_what_may_not_be_read(tmp_path: Path, monkeypatch, broken: str) -> None:
+    for name in ("a.jpg", "locked/b.jpg"):
+        put(tmp_path / name)
+    plain = os.scandir if broken == "folder" else Image.open
+
+    def deny(path, *arguments, **options):
+        if "locked" in str(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        return plain(path, *arguments, **options)
+
+    monkeypatch.setattr("os.scandir" if broken == "folder" else "PIL.Image.open", deny)
+    pool = read_folder(tmp_path, strict=False)
+    assert pool.ids == ("a",) and "Permission denied" in only(pool).value
+    if broken == "folder":
+        assert "make it readable" in raised(read_folder, tmp_path)
+
+
+def test_a_file_that_changes_after_reading_is_broken(tmp_path: Path) -> None:
+    path = put(tmp_path / "a.jpg")
+    pool = read_folder(tmp_path)
+    put(path, size=(HEIGHT, WIDTH))
+    with pytest.raises(ValueError, match=r"a\.jpg is 30 x 40 pixels, its data set says 40 x 30"):
+        pool.image("a")
+
+
 def test_a_root_that_is_a_link_is_its_folder(tmp_path: Path) -> None:
     put(tmp_path / "real/a.jpg")
     (tmp_path / "link").symlink_to("real")
@@ -241,7 +304,10 @@ def test_a_broken_frame_is_set_aside_and_none_at_all_is_an_error(tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("options", "word"),
-    [({"every": 0}, "every = 0"), ({"every": True}, "every = True"), ({"name": ""}, "name = ''")],
+    [
+        *(({"every": 0}, "every = 0"), ({"every": True}, "every = True")),
+        *(({"name": ""}, "name = ''"), ({"name": 5}, "name = 5"), ({"name": "a/"}, "name = 'a/'")),
+    ],
 )
 def test_bad_arguments(tmp_path: Path, options: dict, word: str) -> None:
     with pytest.raises(ValueError, match=word):

@@ -134,6 +134,25 @@ def test_a_jump_to_the_wrong_place_is_noticed(tmp_path: Path, monkeypatch) -> No
     assert loads_the_same(pool, wanted, [25, 3, 18, 9, 27])
 
 
+def test_a_jump_that_the_decoder_refuses_begins_anew(tmp_path: Path, monkeypatch) -> None:
+    path = encode(tmp_path / "a.mkv", "mpeg4")
+    wanted, pool = decoded(path), read_frames(path, progress=False)
+
+    class Refusing:
+        def demux(self, stream):
+            raise av.error.EOFError(541478725, "End of file", "avcodec_send_packet()")
+
+        def close(self) -> None:
+            """Nothing is open."""
+
+    def spoilt(self, key: int) -> None:
+        self.container = Refusing()
+        self._frames, self._jumped = self._decode(), True
+
+    monkeypatch.setattr(video._Decoder, "jump", spoilt)
+    assert loads_the_same(pool, wanted, [25, 3, 18, 9, 27])
+
+
 def test_only_so_many_frames_stay(tmp_path: Path) -> None:
     pool = read_frames(encode(tmp_path / "a.mkv", "mpeg4"), progress=False)
     for image_id in pool.ids:
@@ -243,6 +262,17 @@ def test_sound_alone_is_no_video(tmp_path: Path) -> None:
         container.mux(stream.encode(frame))
         container.mux(stream.encode())
     with pytest.raises(DataError, match="there is no video in the file"):
+        read_frames(path, progress=False)
+
+
+@pytest.mark.parametrize("kind", ["a.avi", "a.mkv"])
+def test_a_codec_that_nobody_knows(tmp_path: Path, kind: str) -> None:
+    path = encode(tmp_path / kind, "mpeg4")
+    data = path.read_bytes()
+    for tag in (b"FMP4", b"V_MPEG4/ISO/ASP"):
+        data = data.replace(tag, b"\0xyz" + b"q" * (len(tag) - 4))
+    path.write_bytes(data)
+    with pytest.raises(DataError, match="there is no video in the file that can be decoded"):
         read_frames(path, progress=False)
 
 

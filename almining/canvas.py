@@ -70,10 +70,19 @@ def axes_for(image: Tensor, *, below: float = 0.0) -> Axes:
     ).add_subplot()
 
 
-def picture(ax: Axes, image: Tensor, title: str | None) -> None:
-    """Draw an image, pixel edges at whole coordinates."""
+def picture(
+    ax: Axes, image: Tensor, title: str | None, *, size: tuple[int, int] | None = None
+) -> None:
+    """Draw an image, pixel edges at whole coordinates.
+
+    Args:
+        ax: where.
+        image: (3, h, w) in [0, 1].
+        title: above it.
+        size: (height, width) of the original where the image is a smaller copy.
+    """
     check_image(image, "image")
-    _, height, width = image.shape
+    height, width = size or image.shape[1:]
     pixels = image.detach().cpu().clamp(0, 1).permute(1, 2, 0).numpy()
     ax.imshow(pixels, extent=(0, width, height, 0), interpolation="nearest")
     ax.set(xticks=[], yticks=[], xlim=(0, width), ylim=(height, 0))

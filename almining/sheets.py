@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from almining.canvas import FONT, GREY, PALETTE, add_box, blank, figure, picture, settled
 from almining.checks import HUMAN
+from almining.data.formats.files import BrokenImageError
 from almining.data.pool import Finding, Pool
 from almining.records import Target
 
@@ -24,6 +27,7 @@ WIDTH = 10.0  # of the sheet, in inches
 TALLEST = 1.4  # height by width of an image on it; a taller one is shown smaller
 LINES = 4  # of findings, above "and so many more"
 NAMED = 5  # boxes of an image whose classes are written at them
+SIDE = 400  # pixels: larger images are shrunk, so that a sheet of photographs fits in memory
 WRONG = PALETTE[1]  # of what was found wrong
 
 
@@ -40,7 +44,8 @@ def sheet(
     A box has the colour of its class; up to seven classes are named once, in a legend, more of them
     at the boxes, the five largest of an image. A person's boxes are solid, mined ones dashed,
     ignored ones dotted and grey. Under an id stands what is known where it is not complete, and
-    what a reader repaired or set aside, in orange.
+    what a reader repaired or set aside, in orange. For an image that cannot be loaded stands a
+    grey one with the reason.
 
     Args:
         pool: what to show.
@@ -64,22 +69,47 @@ def sheet(
     heading = f"{title}: {pool!r}" if title else repr(pool)
     if not chosen:
         return blank(f"{heading}; no images to show")
-    loaded = {image_id: pool.image(image_id) for image_id in chosen}
+    loaded = {image_id: _load(pool, image_id) for image_id in chosen}
     shown = sorted({n for image_id in chosen for n in pool.target(image_id).labels.tolist()})
     colours = {label: PALETTE[i % len(PALETTE)] for i, label in enumerate(shown)}
     named = len(shown) > len(PALETTE)
     fig = _page(loaded, columns, heading, pool.findings)
     across = max(int(_cell(columns, len(chosen)) * 13), 12)
-    for ax, (image_id, image) in zip(fig.axes, loaded.items(), strict=True):
+    for ax, (image_id, shown_as) in zip(fig.axes, loaded.items(), strict=True):
         target = pool.target(image_id)
-        said = [_known(target, pool.classes), *noted.get(image_id, {})]
-        picture(ax, image, _caption(image_id, said, across))
-        if image_id in noted:
+        said = [shown_as.wrong, _known(target, pool.classes), *noted.get(image_id, {})]
+        picture(ax, shown_as.image, _caption(image_id, said, across), size=shown_as.size)
+        if image_id in noted or shown_as.wrong:
             ax.set_title(ax.get_title(loc="left"), fontsize=FONT + 1, loc="left", color=WRONG)
         _boxes(ax, target, colours, pool.classes if named else None)
     if shown and not named:
         _legend(fig, {pool.classes[label - 1]: colours[label] for label in shown})
     return settled(*fig.axes)
+
+
+class Shown(NamedTuple):
+    """An image as it is shown.
+
+    Args:
+        image: (3, h, w), perhaps a smaller copy.
+        size: (height, width) of the original.
+        wrong: why it could not be loaded; a grey image stands for it.
+    """
+
+    image: Tensor
+    size: tuple[int, int]
+    wrong: str = ""
+
+
+def _load(pool: Pool, image_id: str) -> Shown:
+    try:
+        image = pool.image(image_id)
+    except BrokenImageError as error:
+        size = pool.info(image_id).size or (3, 4)
+        return Shown(torch.full((3, 1, 1), 0.85), size, f"broken: {error.reason}")
+    size = (image.shape[1], image.shape[2])
+    factor = max(size) // SIDE
+    return Shown(image if factor < 2 else avg_pool2d(image, factor), size)
 
 
 def spread(ids: Sequence[str], most: int) -> list[str]:
@@ -115,12 +145,12 @@ def _short(file: str) -> str:
 
 
 def _page(
-    loaded: dict[str, Tensor], columns: int, heading: str, findings: Sequence[Finding]
+    loaded: dict[str, Shown], columns: int, heading: str, findings: Sequence[Finding]
 ) -> Figure:
     """Return a figure with one empty axes per image, the heading, and the findings beneath."""
     wide = min(columns, len(loaded))
     cell = _cell(columns, len(loaded))
-    shapes = [min(image.shape[1] / image.shape[2], TALLEST) for image in loaded.values()]
+    shapes = [min(shown.size[0] / shown.size[1], TALLEST) for shown in loaded.values()]
     rows = [cell * max(shapes[start : start + wide]) for start in range(0, len(shapes), wide)]
     across = max(int(cell * wide * 15), 40)
     lines = count_findings(findings)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import matplotlib
 import pytest
 import torch
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from PIL import Image
 
 from almining import draw
 from almining.canvas import GREY, LABEL, PALETTE
-from almining.data.pool import Finding, Pool
+from almining.data.formats.files import ImageFiles
+from almining.data.pool import Finding, ImageInfo, Pool
 from almining.records import Target
 from almining.sheets import WRONG, count_findings, sheet, spread
 from tests.fakes import FlatImages, boxes, flat_pool, labels, target
@@ -140,3 +144,19 @@ def test_images_with_findings_are_shown_and_marked() -> None:
         "flat-9": "#000000",
     }
     assert [ax.get_title(loc="left") for ax in sheet(pool, images=1).axes] == ["flat-0"]
+
+
+def test_a_broken_image_is_grey_and_says_why(tmp_path: Path) -> None:
+    Image.new("RGB", (900, 1100), (255, 0, 0)).save(tmp_path / "large.png")
+    (tmp_path / "bad.jpg").write_bytes(b"<html>")
+    paths = {"bad": tmp_path / "bad.jpg", "large": tmp_path / "large.png"}
+    known = {"bad": target((1, 1, 9, 9)), "large": target((300, 500, 600, 1000))}
+    infos = {"bad": ImageInfo(size=(30, 40))}
+    pool = Pool(("cup",), known, ImageFiles(paths), infos=infos)
+    bad, large = sheet(pool).axes
+    assert bad.get_title(loc="left").startswith("bad\nbroken: ")
+    assert to_hex(bad._left_title.get_color()) == WRONG.lower()
+    assert bad.get_xlim() == (0, 40) and len(bad.patches) == 1
+    drawn = large.get_images()[0].get_array()
+    assert max(drawn.shape) <= 2 * 400 and drawn[0, 0].tolist() == [1, 0, 0]
+    assert large.get_xlim() == (0, 900) and large.patches[0].get_x() == 300

@@ -1,9 +1,9 @@
-"""What every export shares: safe names, files written whole or not at all, and what is lost.
+"""What every export shares: files written whole or not at all, and images beside them.
 
-Names come from image ids and never leave the root. Every file is written beside its final name,
-flushed to disk and renamed, so an interrupted export leaves no half file; nothing is written
-through a link, and nothing is overwritten unless asked. What a format cannot hold is in
-`data.losses`.
+Every file is written beside its final name and renamed, so an interrupted export leaves no half
+file, and a file that is replaced stays until its successor is on disk; nothing is written through a
+link, and nothing is overwritten unless asked. What a file may be called is in `data.formats.names`,
+what a format cannot hold in `data.formats.losses`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import secrets
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
@@ -21,80 +21,9 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
-from almining.data.formats.files import BROKEN, SUFFIXES, image_size
+from almining.data.formats.files import BROKEN, image_size
 from almining.data.pool import Pool
-
-NAME_BYTES = 255  # what file systems allow one component, suffix included
-RESERVED = {
-    *("con", "prn", "aux", "nul"),
-    *(f"{port}{number}" for port in ("com", "lpt") for number in range(10)),
-}
-
-
-def file_stem(image_id: str) -> str:
-    """Return the name of an image's files, without suffix, under the root of an export.
-
-    Raises:
-        ValueError: naming the id, when it would leave the root, be hidden, or is no file name on
-            one of the common systems.
-
-    >>> file_stem("street-0-1/000012")
-    'street-0-1/000012'
-    """
-    why = _not_a_name(image_id)
-    if why:
-        raise ValueError(f"image id {image_id!r} makes no file name: {why}; rename the image")
-    return image_id
-
-
-def _not_a_name(image_id: str) -> str:
-    if any(unicodedata.category(sign) in ("Cc", "Cs") for sign in image_id):
-        return "it holds a control character or half a character"
-    if "\\" in image_id or image_id[1:2] == ":":
-        return "a backslash or a drive letter leads elsewhere on Windows"
-    for part in image_id.split("/"):
-        if not part:
-            return "it is absolute or has an empty part"
-        if part.startswith("."):
-            return f"the part {part!r} leads elsewhere or is hidden"
-        if part.split(".")[0].strip().lower() in RESERVED:
-            return f"the part {part!r} is the name of a device on Windows"
-        if len(part.encode()) > NAME_BYTES - len(".jpeg"):
-            return f"a part of it is longer than {NAME_BYTES - len('.jpeg')} bytes"
-    return ""
-
-
-def check_images(pool: Pool) -> None:
-    """Raise when there is nothing to write: no reader takes a data set without images."""
-    if not len(pool):
-        raise ValueError("the pool has no image; an export of none could not be read back")
-
-
-def check_names(names: Sequence[str]) -> None:
-    """Raise a `ValueError` when two classes differ in case only or one is blank.
-
-    Args:
-        names: the classes, which readers take such names for one spelt twice.
-    """
-    seen: dict[str, str] = {}
-    for name in names:
-        if not name.strip():
-            raise ValueError(f"class {name!r} is blank; rename it, no reader takes it for a name")
-        other = seen.setdefault(name.casefold(), name)
-        if other != name:
-            raise ValueError(
-                f"classes {other!r} and {name!r} differ in case only; rename one, because readers "
-                "take them for one class spelt twice"
-            )
-
-
-def check_xml(names: Sequence[str]) -> None:
-    """Raise a `ValueError` when a class is no name, as in `check_names`, or XML cannot hold it."""
-    check_names(names)
-    for name in names:
-        for sign in name:
-            if unicodedata.category(sign) in ("Cc", "Cs") or sign in "\ufffe\uffff":
-                raise ValueError(f"class {name!r} holds {sign!r}, which XML cannot; rename it")
+from almining.progress import bar
 
 
 class Folder:
@@ -119,7 +48,7 @@ class Folder:
 
         Raises:
             ValueError: when two ids make one file, also where case or composed characters make no
-                difference, when one is the folder of another, or a link is in the way.
+                difference, or a link is in the way.
             FileExistsError: naming the first file that is there already.
         """
         seen: dict[str, str] = {}
@@ -131,12 +60,6 @@ class Folder:
                     f"image ids {other!r} and {image_id!r} make one file, {name!r}, at least where "
                     "case is ignored; rename one"
                 )
-        parents = {str(parent) for name in seen for parent in Path(name).parents}
-        for folded in seen.keys() & parents:
-            raise ValueError(
-                f"image id {seen[folded]!r} makes the file {folded!r}, a folder of another image; "
-                "rename one"
-            )
         planned = [*(name for name, _ in names), *fixed]
         there = [name for name in planned if os.path.lexists(self.path(name))]
         if there and not self.overwrite:
@@ -152,37 +75,33 @@ class Folder:
             path = path / part
             if path.is_symlink():
                 raise ValueError(f"{path} is a link; nothing is written through it, so remove it")
-        if not path.is_relative_to(self.root) or ".." in Path(name).parts:
-            raise ValueError(f"{name!r} leaves {self.root}; nothing is written there")
         return path
 
     @contextmanager
     def open(self, name: str) -> Iterator[BinaryIO]:
-        """Open a file that takes its name only once it is whole and on disk."""
+        """Open a file that takes its name only once it is whole."""
         path = self.path(name)
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.parent / f".{secrets.token_hex(8)}.part"
         try:
             with part.open("xb") as file:
                 yield file
-                file.flush()
-                os.fsync(file.fileno())
-            if not self.overwrite and os.path.lexists(path):
-                raise FileExistsError(f"{path} has appeared meanwhile; pass overwrite=True")
+                if os.path.lexists(path):
+                    if not self.overwrite:
+                        raise FileExistsError(f"{path} has appeared meanwhile; pass overwrite=True")
+                    file.flush()
+                    os.fsync(file.fileno())  # the old one goes only when this one is safe
             part.replace(path)
-            _sync(path.parent)
-        except BaseException:
+        except BaseException as error:
             part.unlink(missing_ok=True)
+            if isinstance(error, OSError) and error.filename is None:
+                error.filename = str(path)  # a full disk does not say where
             raise
 
     def write(self, name: str, content: bytes) -> None:
         """Write one file, whole."""
         with self.open(name) as file:
             file.write(content)
-
-    def remove(self, name: str) -> None:
-        """Remove a file an earlier export left, when it is there."""
-        self.path(name).unlink(missing_ok=True)
 
     def write_image(self, name: str, pool: Pool, image_id: str) -> None:
         """Copy an image's file byte for byte, or write PNG where the pool has none."""
@@ -201,20 +120,69 @@ class Folder:
             while block := given.read(1 << 20):
                 file.write(block)
 
-    def holds(self, name: str, source: Path | None) -> bool:
-        """Tell whether a relative name is the very file an image comes from."""
-        path = self.root / name
-        return source is not None and path.is_file() and path.samefile(source)
+
+def write_files(
+    folder: Folder,
+    pool: Pool,
+    images: Mapping[str, str],
+    texts: Mapping[str, tuple[str, str | None]],
+    *,
+    copy: bool,
+    fixed: Iterable[str] = (),
+    progress: bool | str,
+    name: str,
+) -> None:
+    """Write the images and the texts of a pool, once it is sure that all of them can be.
+
+    Args:
+        folder: where to.
+        pool: what to write.
+        images: the relative path of each image's file, by image id.
+        texts: the relative path of each image's annotation and what to write there; None removes
+            what an earlier export left.
+        copy: whether to write the images; one that is there already is left as it is.
+        fixed: further relative paths, of no image, that the caller writes afterwards.
+        progress: whether to show a progress bar, or what to call it.
+        name: what to call it by default.
+    """
+    copied = _missing(folder, pool, images) if copy else {}
+    planned = [(path, image_id) for image_id, (path, _) in texts.items()]
+    folder.plan([*planned, *((path, image_id) for image_id, path in copied.items())], fixed)
+    for image_id in bar(images, progress=progress, name=name, unit="image"):
+        if image_id in copied:
+            folder.write_image(copied[image_id], pool, image_id)
+        path, text = texts.get(image_id, ("", None))
+        if text is not None:
+            folder.write(path, text.encode())
+        elif path:
+            folder.path(path).unlink(missing_ok=True)
 
 
-def _sync(folder: Path) -> None:
-    if os.name == "nt":  # a folder cannot be opened there
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _missing(folder: Folder, pool: Pool, images: Mapping[str, str]) -> dict[str, str]:
+    """Return the images that are not there already as the very file they come from.
+
+    Raises:
+        ValueError: when one would replace the file that another image of the pool comes from.
+    """
+    sources: dict[tuple[int, int], list[str]] = {}
+    for image_id in images:
+        path = pool.info(image_id).path
+        if path is not None and path.is_file():
+            found = path.stat()
+            sources.setdefault((found.st_dev, found.st_ino), []).append(image_id)
+    missing = {}
+    for image_id, name in images.items():
+        path = folder.root / name
+        there = path.stat() if path.is_file() else None
+        owners = sources.get((there.st_dev, there.st_ino), []) if there else []
+        if owners and image_id not in owners:
+            raise ValueError(
+                f"image {image_id!r} would replace {path}, the file of image {owners[0]!r}; write "
+                "to another folder"
+            )
+        if not owners:
+            missing[image_id] = name
+    return missing
 
 
 def png(image: Tensor) -> bytes:
@@ -223,23 +191,6 @@ def png(image: Tensor) -> bytes:
     buffer = BytesIO()
     Image.fromarray(levels).save(buffer, format="PNG")
     return buffer.getvalue()
-
-
-def suffix(pool: Pool, image_id: str) -> str:
-    """Return the suffix of an image's file, `.png` where the pool has none.
-
-    Raises:
-        ValueError: when it is not that of an image, by which readers find images.
-    """
-    path = pool.info(image_id).path
-    if path is None:
-        return ".png"
-    if path.suffix.lower() not in SUFFIXES:
-        raise ValueError(
-            f"image {image_id!r}: {path} does not end as an image does ({' '.join(SUFFIXES)}); "
-            "rename the file"
-        )
-    return path.suffix
 
 
 def size_of(pool: Pool, image_id: str) -> tuple[int, int]:
@@ -265,37 +216,3 @@ def number(value: float) -> float:
     single = np.float32(value)
     short = float(str(single))
     return short if np.float32(short) == single else float(single)
-
-
-def file_names(pool: Pool, images: str | os.PathLike[str] | None) -> dict[str, str]:
-    """Return the file of each image as a relative path with `/`, for formats that only name it.
-
-    Args:
-        pool: the images.
-        images: the folder the names are relative to. Default: the folder all files have in common.
-
-    Raises:
-        ValueError: naming the image whose file is not in the folder.
-    """
-    paths = {
-        image_id: path.absolute()
-        for image_id in pool.ids
-        if (path := pool.info(image_id).path) is not None
-    }
-    if images is not None:
-        root = Path(images).resolve()
-    elif paths:
-        root = Path(os.path.commonpath([path.parent for path in paths.values()]))
-    names = {}
-    for image_id in pool.ids:
-        path = paths.get(image_id)
-        if path is None:
-            names[image_id] = f"{file_stem(image_id)}.png"
-        elif path.is_relative_to(root) and ".." not in path.relative_to(root).parts:
-            names[image_id] = path.relative_to(root).as_posix()
-        else:
-            raise ValueError(
-                f"image {image_id!r}: its file {path} is not in images = {root}; pass the folder "
-                "that holds all files, or copy=True where there is such an option"
-            )
-    return names

@@ -1,7 +1,8 @@
 """Tasks exported from Label Studio as a pool; `read_label_studio` is called by `data.readers`.
 
-Label Studio's percentages are met here and in `data.write_label_studio`, and go no further. Only
-rectangles are read. The address of an image is never fetched: it is looked up in a local folder.
+Label Studio's percentages are met here and in `data.formats.write_label_studio`, and go no further.
+Only rectangles are read. The address of an image is never fetched: it is looked up in a local
+folder.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from torch import Tensor
 
-from almining.checks import HUMAN, MINED
-from almining.data.formats.extras import Held, single
+from almining.checks import HUMAN
+from almining.data.formats.extras import Held, is_origin, single
 from almining.data.formats.files import inside, known_size
 from almining.data.formats.parse import read_json
 from almining.data.formats.report import Report, check_repairs, make_pool, spelled_twice
@@ -27,6 +28,7 @@ FROM, TO = "label", "image"
 KNOWN = "almining-known"  # the model version of a sparse image's boxes, for a person to complete
 IGNORE, ORIGIN = "ignore", "origin="
 SIDES = ("x", "y", "width", "height")
+LARGEST = 2**31  # a longer side is no size
 SLACK = 1e-3  # per cent that a browser's rounding may pass the edge by
 BESIDE = ("choices", "textarea", "rating", "taxonomy", "number", "datetime", "relation")
 UPLOAD = re.compile(r"[0-9a-f]{8}-(.+)", re.DOTALL)  # what Label Studio calls uploaded files
@@ -57,7 +59,8 @@ def read_label_studio(
     A task with an annotation is complete, perhaps empty. One that has none, or that was skipped, is
     sparse where the prediction "almining-known" of `write_label_studio` gives boxes, otherwise
     unlabelled. Other predictions are not read. A box a person took over from a prediction is a
-    person's.
+    person's. Other shapes, such as polygons, are left out with a finding, and their image is not
+    complete, because they may mark objects; choices and texts are left out with a warning.
 
     Args:
         json: the file of tasks; not the format JSON-MIN.
@@ -122,7 +125,10 @@ class _Tasks:
         data = task.get("data") if isinstance(task, dict) else None
         address = data.get("image") if isinstance(data, dict) else None
         if not isinstance(task, dict) or not isinstance(data, dict) or not _text(address):
-            remedy = "data.image, the address of an image, is needed; export as JSON, not JSON-MIN"
+            remedy = (
+                "data.image, the address of an image, is needed; export as JSON, not JSON-MIN, and "
+                "call the address `image`"
+            )
             self.report.error(self.source, record, "data.image", address, remedy)
             return
         if isinstance(task.get("id"), int):
@@ -180,8 +186,9 @@ class _Tasks:
         if image_id is None:
             relative = name if path is None or self.root is None else path.relative_to(self.root)
             image_id = PurePosixPath(relative).with_suffix("").as_posix()
-        if not _text(image_id) or image_id in self.infos:
-            why = "the id stands twice" if image_id in self.infos else "a text is needed"
+        twice = _text(image_id) and image_id in self.infos
+        if twice or not _text(image_id):
+            why = "the id stands twice" if twice else "a text is needed"
             remedy = f"{why}; give each task its own data.image_id"
             self.report.error(self.source, record, "data.image_id", image_id, remedy)
             return None
@@ -197,8 +204,9 @@ class _Tasks:
             if size is None:
                 return None
         if size is None and regions:
-            remedy = "the size of the image is needed; add it, or pass images="
-            self.report.error(self.source, record, "original_width", "absent", remedy)
+            remedy = "the size of the image, whole numbers, is needed; add it, or pass images="
+            given = regions[0].get("original_width") if isinstance(regions[0], dict) else None
+            self.report.error(self.source, record, "original_width", given, remedy)
             return None
         self.infos[image_id] = ImageInfo(size=size, path=path)
         file = f"{self.source}: {record}"
@@ -233,14 +241,17 @@ class _Tasks:
     def _region(self, drawn: Held, record: str, region: object) -> None:
         value = region.get("value") if isinstance(region, dict) else None
         kind = region.get("type") if isinstance(region, dict) else None
-        if kind in BESIDE:
-            remedy = "only rectangles are read; this is left out"
-            self.report.tally(
-                "warning", self.source, "type", remedy, record=record, value=str(kind)
-            )
+        if isinstance(kind, str) and kind != "rectanglelabels":
+            shape = kind not in BESIDE  # it may mark an object of which no box tells
+            drawn.complete = drawn.complete and not shape
+            action, what = ("quarantined", "so the image is not complete") if shape else (
+                "warning", "and tells of no box"
+            )  # fmt: skip
+            remedy = f"only rectangles are read; this is left out, {what}"
+            self.report.tally(action, self.source, "type", remedy, record=record, value=kind)
             return
-        if not isinstance(region, dict) or kind != "rectanglelabels" or not isinstance(value, dict):
-            drawn.set_aside(record, "type", kind, "only rectanglelabels are read; convert it")
+        if not isinstance(region, dict) or kind is None or not isinstance(value, dict):
+            drawn.set_aside(record, "type", kind, "a region with type and value is needed")
             return
         labels = value.get("rectanglelabels")
         if not isinstance(labels, list) or len(labels) != 1 or not _text(labels[0]):
@@ -285,8 +296,8 @@ class _Tasks:
         notes = [note for note in text if _text(note)] if isinstance(text, list) else []
         origin, score = HUMAN, math.nan
         if not str(region.get("origin", "")).startswith("prediction"):
-            told = [note.removeprefix(ORIGIN) for note in notes if note.startswith(ORIGIN + MINED)]
-            origin = told[0] if told else HUMAN
+            told = [note.removeprefix(ORIGIN) for note in notes if note.startswith(ORIGIN)]
+            origin = next(filter(is_origin, told), HUMAN)
             found = single(region.get("score"))
             score = math.nan if found is None else found
         shown = " ".join(f"{side}={value[side]}" for side in SIDES)
@@ -300,13 +311,13 @@ def _text(value: object) -> bool:
 
 def _size(entry: object, prefix: str) -> tuple[int, int] | None:
     """Return (height, width) where both stand there as whole numbers."""
-    sides = (
-        [entry.get(f"{prefix}{side}") for side in ("height", "width")]
-        if isinstance(entry, dict)
-        else []
+    height, width = (
+        entry.get(f"{prefix}{side}") if isinstance(entry, dict) else None
+        for side in ("height", "width")
     )
-    whole = [side for side in sides if isinstance(side, int) and not isinstance(side, bool)]
-    return (whole[0], whole[1]) if len(whole) == 2 and min(whole) > 0 else None
+    if type(height) is int and type(width) is int and 0 < min(height, width):
+        return (height, width) if max(height, width) < LARGEST else None
+    return None
 
 
 def _known(task: Mapping[str, Any]) -> list[Any]:

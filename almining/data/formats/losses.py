@@ -6,8 +6,8 @@ concerns. What would turn *sparse* into *complete* is refused unless the caller 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from typing import Any, Literal
+from collections.abc import Collection, Iterator
+from typing import Literal
 
 from almining.checks import HUMAN, MINED
 from almining.data.formats.export import number
@@ -16,7 +16,7 @@ from almining.data.pool import Finding, Pool
 from almining.records import Target
 
 Incomplete = Literal["refuse", "write", "skip"]
-INCOMPLETE = ("refuse", "write", "skip")
+Box = tuple[float, float, float, float]
 
 
 class Losses:
@@ -25,7 +25,7 @@ class Losses:
     Args:
         file: what is written.
         form: what the format is called in a finding.
-        held: which of `FIELDS` it holds.
+        held: which fields of a target it holds, of those that not every format does.
     """
 
     def __init__(self, file: object, form: str, held: Collection[str] = ()) -> None:
@@ -33,14 +33,13 @@ class Losses:
         self.file, self.form, self.held = file, form, frozenset(held)
         self.report = Report(strict=True)
 
-    def note(self, record: str, field: str, value: object, outcome: str) -> None:
-        """Note one loss; those alike become one finding that counts them."""
-        remedy = f"{self.form} does not hold this; {outcome}"
-        self.report.tally("warning", self.file, field, remedy, record=record, value=value)
-
-    def refuse(self, record: str, field: str, value: object, remedy: str) -> None:
-        """Note what must not be written as it is."""
-        self.report.tally("error", self.file, field, remedy, record=record, value=value)
+    def note(
+        self, record: str, field: str, value: object, outcome: str, *, refused: bool = False
+    ) -> None:
+        """Note one loss; those alike become one finding that counts them, an error if refused."""
+        remedy = outcome if refused else f"{self.form} does not hold this; {outcome}"
+        action = "error" if refused else "warning"
+        self.report.tally(action, self.file, field, remedy, record=record, value=value)
 
     def image(
         self, pool: Pool, image_id: str, target: Target, *, scored: Collection[int] = ()
@@ -53,21 +52,10 @@ class Losses:
             target: what is known of it.
             scored: the rows whose score is written, so that they read as mined boxes.
         """
-        for field, (rows, value, outcome) in FIELDS.items():
-            if field in self.held:
-                continue
-            for row in rows(target):
+        for field, row, value, outcome in _beside_boxes(pool, image_id, target, scored):
+            if field not in self.held:
                 record = image_id if row is None else f"{image_id} box {row + 1}"
-                shown = value(target, row)
-                if row not in scored or field not in ("origin", "scores"):
-                    self.note(record, field, shown, outcome)
-                elif field == "origin" and shown != MINED:
-                    self.note(record, field, shown, f"it reads as {MINED!r}")
-        info = pool.info(image_id)
-        told = {"video": info.video, "frame": info.frame, "since": pool.since(image_id) or None}
-        for field, known in told.items():
-            if known is not None and field not in self.held:
-                self.note(image_id, field, known, "it is left out")
+                self.note(record, field, value, outcome)
 
     def close(self) -> tuple[Finding, ...]:
         """Return the findings, or raise a `DataError` when any of it was refused."""
@@ -75,47 +63,31 @@ class Losses:
         return tuple(self.report.findings)
 
 
-def _mined(target: Target) -> list[int]:
-    return [row for row, origin in enumerate(target.origin) if origin != HUMAN]
-
-
-def _scored(target: Target) -> list[int]:
-    return [row for row, score in enumerate(target.scores.tolist()) if score == score]
-
-
-def _image(claim: Callable[[Target], object]) -> Callable[[Target], list[int | None]]:
-    return lambda target: [None] if claim(target) else []
-
-
-# name: (the rows, or [None] for the image, that have it; what it is there; what becomes of it)
-FIELDS: dict[str, tuple[Callable[[Target], Any], Callable[[Target, Any], object], str]] = {
-    "ignore": (
-        lambda target: target.ignore.nonzero().flatten().tolist(),
-        lambda target, row: True,
-        "the box is left out, so it reads as background",
-    ),
-    "origin": (_mined, lambda target, row: target.origin[row], "it is written as a plain box"),
-    "scores": (
-        _scored,
-        lambda target, row: number(float(target.scores[row])),
-        "it is written as a plain box",
-    ),
-    "tags": (
-        _image(lambda target: target.tags is not None and not target.complete),
-        lambda target, row: sorted(target.tags or ()),
-        "they are left out",
-    ),
-    "absent": (
-        _image(lambda target: target.absent is not None and not target.complete),
-        lambda target, row: sorted(target.absent or ()),
-        "they are left out",
-    ),
-    "negatives": (
-        _image(lambda target: len(target.negatives)),
-        lambda target, row: target.negatives.tolist(),
-        "they are left out",
-    ),
-}
+def _beside_boxes(
+    pool: Pool, image_id: str, target: Target, scored: Collection[int]
+) -> Iterator[tuple[str, int | None, object, str]]:
+    """Yield field, row (None for the image), value and what becomes of it if it is not held."""
+    plain = "it is written as a plain box"
+    told = zip(target.ignore.tolist(), target.origin, target.scores.tolist(), strict=True)
+    for row, (ignored, origin, score) in enumerate(told):
+        if ignored:
+            yield "ignore", row, True, "the box is left out, so it reads as background"
+        if origin not in (HUMAN, MINED if row in scored else HUMAN):
+            yield "origin", row, origin, f"it reads as {MINED!r}" if row in scored else plain
+        if score == score and row not in scored:
+            yield "scores", row, number(score), plain
+    info, implied = pool.info(image_id), target.complete  # boxes imply the tags of a complete image
+    known = {
+        "tags": None if implied or target.tags is None else sorted(target.tags),
+        "absent": None if implied or target.absent is None else sorted(target.absent),
+        "negatives": target.negatives.tolist() or None,
+        "video": info.video,
+        "frame": info.frame,
+        "since": pool.since(image_id) or None,
+    }
+    for field, value in known.items():
+        if value is not None:
+            yield field, None, value, "it is left out"
 
 
 def without_sparse(pool: Pool, losses: Losses, incomplete: Incomplete) -> list[str]:
@@ -126,30 +98,25 @@ def without_sparse(pool: Pool, losses: Losses, incomplete: Incomplete) -> list[s
         losses: where sparse images are noted.
         incomplete: `"refuse"` them, `"write"` them as if they were complete, or `"skip"` them.
     """
-    if incomplete not in INCOMPLETE:
-        raise ValueError(f"incomplete = {incomplete!r}: use one of {', '.join(INCOMPLETE)}")
-    kept = []
+    outcomes = {
+        "refuse": f"{losses.form} has no word for missing boxes, so the image would read as "
+        "complete; pass incomplete='skip' to leave such images out, 'write' to write them",
+        "write": "the image reads as complete",
+        "skip": "the image is left out",
+    }
+    if incomplete not in outcomes:
+        raise ValueError(f"incomplete = {incomplete!r}: use one of {', '.join(outcomes)}")
+    sparse = {image_id for image_id in pool.ids if pool.target(image_id).state == "sparse"}
     for image_id in pool.ids:
-        target = pool.target(image_id)
-        if target.state != "sparse":
-            kept.append(image_id)
-        elif incomplete == "refuse":
-            remedy = (
-                f"{losses.form} has no word for missing boxes, so the image would read as "
-                "complete; pass incomplete='skip' to leave such images out, 'write' to write them"
-            )
-            losses.refuse(image_id, "complete", False, remedy)
-        elif incomplete == "skip":
-            losses.note(image_id, "complete", False, "the image is left out")
-        else:
-            losses.note(image_id, "complete", False, "the image reads as complete")
-            kept.append(image_id)
-    return kept
+        if image_id in sparse:
+            refused = incomplete == "refuse"
+            losses.note(image_id, "complete", False, outcomes[incomplete], refused=refused)
+    return [image_id for image_id in pool.ids if incomplete == "write" or image_id not in sparse]
 
 
 def plain_boxes(
     losses: Losses, image_id: str, target: Target, size: tuple[int, int]
-) -> list[tuple[int, tuple[float, float, float, float]]]:
+) -> list[tuple[int, Box]]:
     """Return the rows and corners that a format of plain boxes can hold, noting the others.
 
     Boxes are cut to their image; without area, or the exact double of another of the same class,
@@ -162,7 +129,7 @@ def plain_boxes(
         size: (height, width) in pixels.
     """
     height, width = size
-    kept: dict[tuple[object, ...], tuple[int, tuple[float, float, float, float]]] = {}
+    kept: dict[tuple[object, ...], tuple[int, Box]] = {}
     for row, (x1, y1, x2, y2) in enumerate(target.boxes.tolist()):
         record, shown = f"{image_id} box {row + 1}", f"{x1:g} {y1:g} {x2:g} {y2:g}"
         ignored = bool(target.ignore[row])

@@ -1,7 +1,8 @@
 """A pool in COCO's format; `write_coco` is called through `data.writers`.
 
-COCO's x y w h is met here and in `data.coco`, which reads it, and goes no further. Nothing of a
-pool is lost: what COCO has no word for stands under the key `"almining"`; see `data.extras`.
+COCO's x y w h is met here and in `data.formats.coco`, which reads it, and goes no further. Nothing
+of a pool is lost: what COCO has no word for stands under the key `"almining"`; see
+`data.formats.extras`.
 """
 
 from __future__ import annotations
@@ -15,17 +16,9 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from almining.data.formats.export import (
-    Folder,
-    check_images,
-    check_names,
-    file_names,
-    file_stem,
-    number,
-    size_of,
-    suffix,
-)
+from almining.data.formats.export import Folder, number, size_of, write_files
 from almining.data.formats.extras import KEY, box_extras, image_extras
+from almining.data.formats.names import check_pool, file_names, file_stem, suffix
 from almining.data.pool import Finding, Pool
 from almining.progress import bar
 from almining.records import Target
@@ -72,25 +65,16 @@ def write_coco(
     Differs: x y w h are written so that x + w gives back x2 exactly. A box that a reader would
     repair, such as one without area, has its corners under `"almining"` too.
     """
-    check_images(pool)
-    check_names(pool.classes)
+    check_pool(pool)
     path = Path(json)
     folder = Folder(path.parent, overwrite)
+    folder.plan([], [path.name])
     if copy:
         names = {image_id: file_stem(image_id) + suffix(pool, image_id) for image_id in pool.ids}
         pictures = Folder(path.parent / "images" if images is None else images, overwrite)
-        copied = [
-            (name, image_id)
-            for image_id, name in names.items()
-            if not pictures.holds(name, pool.info(image_id).path)
-        ]
-        pictures.plan(copied)
+        write_files(pictures, pool, names, {}, copy=True, progress=progress, name="copying images")
     else:
         names = file_names(pool, images)
-        copied = []
-    folder.plan([], [path.name])
-    for name, image_id in bar(copied, progress=progress, name="copying images", unit="image"):
-        pictures.write_image(name, pool, image_id)
     with folder.open(path.name) as file:
         _write(file, pool, names, progress)
     return ()
@@ -100,23 +84,11 @@ def _write(file: BinaryIO, pool: Pool, names: dict[str, str], progress: bool | s
     """Write the document one entry a line, so that a pool of any size needs no more memory."""
     numbers = image_numbers(pool)
     sizes = {image_id: size_of(pool, image_id) for image_id in pool.ids}
-    images = (
-        _image(pool, image_id, numbers[image_id], names[image_id], sizes[image_id])
-        for image_id in pool.ids
-    )
+    images = (_image(pool, each, numbers[each], names[each], sizes[each]) for each in pool.ids)
     categories = [{"id": place, "name": name} for place, name in enumerate(pool.classes, start=1)]
     ids = bar(pool.ids, progress=progress, name="writing COCO", unit="image")
-    annotations = (
-        {"id": place, **entry}
-        for place, entry in enumerate(
-            (
-                entry
-                for each in ids
-                for entry in _boxes(pool.target(each), numbers[each], sizes[each])
-            ),
-            start=1,
-        )
-    )
+    boxes = (box for each in ids for box in _boxes(pool.target(each), numbers[each], sizes[each]))
+    annotations = ({"id": place, **box} for place, box in enumerate(boxes, start=1))
     parts = {"images": images, "categories": categories, "annotations": annotations}
     for place, (field, entries) in enumerate(parts.items()):
         file.write(f'{"," if place else "{"}\n"{field}": ['.encode())
@@ -181,32 +153,30 @@ def as_xywh(box: list[float]) -> tuple[float, float, float, float]:
     (0.0, 2.0, 8.5, 2.0)
     """
     sides = []
-    for low, high in ((box[0], box[2]), (box[1], box[3])):
+    for low, end in ((box[0], box[2]), (box[1], box[3])):
         start = number(low)
-        extent = high - start
+        extent = end - start
         if extent > 0:
             short = number(extent)
-            extent = short if np.float32(start + short) == np.float32(high) else extent
+            extent = short if np.float32(start + short) == np.float32(end) else extent
         sides.append((start, extent))
-    (x, wide), (y, high_side) = sides
-    return x, y, max(wide, 0.0), max(high_side, 0.0)
+    (x, wide), (y, high) = sides
+    return x, y, max(wide, 0.0), max(high, 0.0)
 
 
 def exact_rows(target: Target, size: tuple[int, int]) -> set[int]:
     """Return the rows whose corners x y w h would not give back, a reader's repairs included."""
     height, width = size
-    seen: set[tuple[float, ...]] = set()
+    seen: set[tuple[object, ...]] = set()
     rows = set()
-    for row, box in enumerate(target.boxes.tolist()):
+    kinds = zip(target.labels.tolist(), target.ignore.tolist(), strict=True)
+    for row, (kind, box) in enumerate(zip(kinds, target.boxes.tolist(), strict=True)):
         x1, y1, x2, y2 = box
         x, y, wide, high = as_xywh(box)
-        back = [np.float32(side) for side in (x, y, x + wide, y + high)]
-        key = (float(target.labels[row]), float(target.ignore[row]), *box)
-        judged = (
-            *(x1 < 0 or y1 < 0 or x2 > width or y2 > height,),
-            *(x2 <= x1 or y2 <= y1, max(x2, y2) <= 1, key in seen),
-        )
-        if any(judged) or back != [np.float32(side) for side in box]:
+        back = [float(np.float32(side)) for side in (x, y, x + wide, y + high)]
+        beyond = x1 < 0 or y1 < 0 or x2 > width or y2 > height
+        repaired = x2 <= x1 or y2 <= y1 or max(x2, y2) <= 1 or (kind, *box) in seen
+        if beyond or repaired or back != box:
             rows.add(row)
-        seen.add(key)
+        seen.add((kind, *box))
     return rows

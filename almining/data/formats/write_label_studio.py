@@ -1,7 +1,7 @@
 """A pool as tasks of Label Studio; `write_label_studio` is called through `data.writers`.
 
-Label Studio's percentages are met here and in `data.label_studio`, which reads them, and go no
-further. Images are not sent anywhere: a task names where Label Studio finds its own.
+Label Studio's percentages are met here and in `data.formats.label_studio`, which reads them, and go
+no further. Images are not sent anywhere: a task names where Label Studio finds its own.
 """
 
 from __future__ import annotations
@@ -14,18 +14,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from almining.checks import HUMAN
-from almining.data.formats.export import (
-    Folder,
-    check_images,
-    check_names,
-    check_xml,
-    file_names,
-    number,
-    size_of,
-)
+from almining.checks import HUMAN, MINED
+from almining.data.formats.export import Folder, number, size_of
 from almining.data.formats.label_studio import FROM, IGNORE, KNOWN, ORIGIN, TO
-from almining.data.formats.losses import Losses, plain_boxes
+from almining.data.formats.losses import Box, Losses, plain_boxes
+from almining.data.formats.names import check_names, check_pool, file_names
 from almining.data.pool import Finding, Pool
 from almining.progress import bar
 from almining.records import Detections, Target
@@ -50,7 +43,7 @@ def label_studio_config(classes: Sequence[str]) -> str:
       </RectangleLabels>
     </View>
     """
-    check_xml(classes)
+    check_names(classes, xml=True)
     labels = [f'    <Label value="{escape(name)}"/>' for name in classes]
     lines = [
         "<View>",
@@ -106,8 +99,7 @@ def write_label_studio(
     Source: Label Studio's task format: `rectanglelabels` in per cent of the image.
     Differs: numbers are written in full, so corners read back to 1e-9 pixel, most bit-equal.
     """
-    check_images(pool)
-    check_names(pool.classes)
+    check_pool(pool)
     path = Path(json)
     if NAME not in image_url:
         raise ValueError(f"image_url = {image_url!r}: {NAME} is missing, the name of the file")
@@ -152,18 +144,26 @@ def _task(
     losses.image(pool, image_id, target)
     rows = plain_boxes(losses, image_id, target, size)
     known = [
-        _region(f"{place}-{row + 1}", pool.classes[int(target.labels[row]) - 1], box, size)
-        | _beside(target, row)
+        _region(f"{place}-{row + 1}", pool.classes, target, row, box, size) | _notes(target, row)
         for row, box in rows
     ]
     predictions: list[dict[str, Any]] = []
     if known and not target.complete:
         predictions.append({"model_version": KNOWN, "result": known})
     if detections is not None:
-        predictions.append(
-            _prediction(place, pool.classes, image_id, losses, detections, size)
-            | {"model_version": model_version}
+        found = Target(
+            detections.boxes,
+            detections.labels,
+            origin=(MINED,) * len(detections),
+            scores=detections.scores,
+            complete=False,
         )
+        regions = [
+            _region(f"{place}-p{row + 1}", pool.classes, found, row, box, size)
+            for row, box in plain_boxes(losses, f"{image_id} prediction", found, size)
+        ]
+        score = max((region["score"] for region in regions), default=0.0)
+        predictions.append({"model_version": model_version, "result": regions, "score": score})
     annotations = [{"result": known, "was_cancelled": False, "ground_truth": False}]
     return {
         "id": place,
@@ -173,37 +173,16 @@ def _task(
     }
 
 
-def _beside(target: Target, row: int) -> dict[str, Any]:
-    """Return what stands beside a box: its score, and as text `ignore` and its origin."""
+def _notes(target: Target, row: int) -> dict[str, Any]:
+    """Return what stands beside a box as text: that it is ignored, and its origin."""
     text = [IGNORE] if bool(target.ignore[row]) else []
     if target.origin[row] != HUMAN:
         text.append(f"{ORIGIN}{target.origin[row]}")
-    score = float(target.scores[row])
-    scored = {"score": number(score)} if score == score else {}
-    return {**scored, **({"meta": {"text": text}} if text else {})}
-
-
-def _prediction(
-    place: int,
-    classes: Sequence[str],
-    image_id: str,
-    losses: Losses,
-    detections: Detections,
-    size: tuple[int, int],
-) -> dict[str, Any]:
-    plain = Target(detections.boxes, detections.labels, complete=False)
-    rows = plain_boxes(losses, f"{image_id} prediction", plain, size)
-    scores = [number(float(detections.scores[row])) for row, _ in rows]
-    regions = [
-        _region(f"{place}-p{row + 1}", classes[int(detections.labels[row]) - 1], box, size)
-        | {"score": score}
-        for (row, box), score in zip(rows, scores, strict=True)
-    ]
-    return {"result": regions, "score": max(scores, default=0.0)}
+    return {"meta": {"text": text}} if text else {}
 
 
 def _region(
-    key: str, name: str, box: tuple[float, float, float, float], size: tuple[int, int]
+    key: str, classes: Sequence[str], target: Target, row: int, box: Box, size: tuple[int, int]
 ) -> dict[str, Any]:
     (x1, y1, x2, y2), (height, width) = box, size
     value = {
@@ -212,9 +191,9 @@ def _region(
         "width": (x2 - x1) / width * 100,
         "height": (y2 - y1) / height * 100,
         "rotation": 0,
-        "rectanglelabels": [name],
+        "rectanglelabels": [classes[int(target.labels[row]) - 1]],
     }
-    return {
+    region = {
         "id": key,
         "from_name": FROM,
         "to_name": TO,
@@ -224,3 +203,5 @@ def _region(
         "image_rotation": 0,
         "value": value,
     }
+    score = float(target.scores[row])
+    return region | ({"score": number(score)} if score == score else {})

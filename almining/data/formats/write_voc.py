@@ -10,21 +10,14 @@ import os
 from collections.abc import Sequence
 from html import escape
 
-from almining.data.formats.export import (
-    Folder,
-    check_images,
-    check_xml,
-    file_stem,
-    size_of,
-    suffix,
-)
-from almining.data.formats.losses import Incomplete, Losses, plain_boxes, without_sparse
+from almining.data.formats.export import Folder, size_of, write_files
+from almining.data.formats.losses import Box, Incomplete, Losses, plain_boxes, without_sparse
+from almining.data.formats.names import check_pool, file_stem, suffix
 from almining.data.formats.voc import VOC_CLASSES
 from almining.data.pool import Finding, Pool
-from almining.progress import bar
 
 IMAGES = "JPEGImages"
-Row = tuple[str, bool, tuple[float, float, float, float]]  # class, difficult, x1 y1 x2 y2
+Row = tuple[str, bool, Box]  # class, difficult, x1 y1 x2 y2
 
 
 def write_voc(
@@ -67,46 +60,31 @@ def write_voc(
 
     Source: VOC devkit. xmin = x1 + 1 and xmax = x2, so that both corners are pixels of the box.
     Differs: fractions of pixels are written as they are. Corners read back bit-equal where they are
-    0 or at least 2^-28 pixel, and to 2.3e-16 pixel otherwise.
+    0 or at least 2^-28 pixel, and to 2.3e-16 pixel otherwise. globox 2.9, which writes VOC too,
+    drops `difficult` and takes a box for xmax - xmin wide, so it is not used.
     """
-    check_images(pool)
-    _check_classes(pool.classes)
-    file_stem(split)
-    folder = Folder(root, overwrite)
-    listing = f"ImageSets/Main/{split}.txt"
-    losses = Losses(folder.root / listing, "VOC", held=("ignore",))
-    ids = without_sparse(pool, losses, incomplete)
-    names = {image_id: _name(image_id, losses) for image_id in ids}
-    sizes = {image_id: size_of(pool, image_id) for image_id in ids}
-    rows = {image_id: _rows(pool, image_id, sizes[image_id], losses) for image_id in ids}
-    _note_classes(pool.classes, rows, losses)
-    findings = losses.close()
-    files = [(f"Annotations/{names[image_id]}.xml", image_id) for image_id in ids]
-    pictures = {image_id: f"{IMAGES}/{names[image_id]}{suffix(pool, image_id)}" for image_id in ids}
-    copied = {
-        image_id: name
-        for image_id, name in pictures.items()
-        if copy and not folder.holds(name, pool.info(image_id).path)
-    }
-    folder.plan([*files, *((name, image_id) for image_id, name in copied.items())], [listing])
-    for image_id in bar(ids, progress=progress, name="writing VOC", unit="image"):
-        if image_id in copied:
-            folder.write_image(copied[image_id], pool, image_id)
-        annotation, objects = f"Annotations/{names[image_id]}.xml", rows[image_id]
-        if objects is None:
-            folder.remove(annotation)
-        else:
-            file = pictures[image_id].rpartition("/")[2]
-            folder.write(annotation, _xml(file, sizes[image_id], objects).encode())
-    folder.write(listing, "".join(f"{names[image_id]}\n" for image_id in ids).encode())
-    return findings
-
-
-def _check_classes(classes: Sequence[str]) -> None:
-    check_xml(classes)
-    for name in classes:
+    check_pool(pool, xml=True)
+    for name in pool.classes:
         if name != name.strip():
             raise ValueError(f"class {name!r} has blanks around it, which VOC drops; rename it")
+    folder, listing = Folder(root, overwrite), f"ImageSets/Main/{file_stem(split)}.txt"
+    losses = Losses(folder.root / listing, "VOC", held=("ignore",))
+    names, images, rows, texts = {}, {}, {}, {}
+    for image_id in without_sparse(pool, losses, incomplete):
+        name = names[image_id] = _name(image_id, losses)
+        images[image_id] = f"{IMAGES}/{name}{suffix(pool, image_id)}"
+        size = size_of(pool, image_id)
+        rows[image_id] = objects = _rows(pool, image_id, size, losses)
+        text = None if objects is None else _xml(images[image_id], size, objects)
+        texts[image_id] = f"Annotations/{name}.xml", text
+    _note_classes(pool.classes, rows, losses)
+    findings = losses.close()
+    write_files(
+        folder, pool, images, texts,
+        copy=copy, fixed=[listing], progress=progress, name="writing VOC",
+    )  # fmt: skip
+    folder.write(listing, "".join(f"{name}\n" for name in names.values()).encode())
+    return findings
 
 
 def _name(image_id: str, losses: Losses) -> str:
@@ -155,7 +133,7 @@ def _note_classes(
 def _xml(file: str, size: tuple[int, int], objects: Sequence[Row]) -> str:
     lines = [
         "<annotation>",
-        f"  <filename>{escape(file)}</filename>",
+        f"  <filename>{escape(file.rpartition('/')[2])}</filename>",
         f"  <size><width>{size[1]}</width><height>{size[0]}</height><depth>3</depth></size>",
     ]
     for name, difficult, (x1, y1, x2, y2) in objects:

@@ -1,7 +1,7 @@
 """A pool in the layout of YOLO; `write_yolo` is called through `data.writers`.
 
-YOLO's normalised centres and sizes are met here and in `data.yolo`, which reads them, and go no
-further. Only boxes are written, no polygons and no key points.
+YOLO's normalised centres and sizes are met here and in `data.formats.yolo`, which reads them, and
+go no further. Only boxes are written, no polygons and no key points.
 """
 
 from __future__ import annotations
@@ -10,23 +10,16 @@ import os
 import re
 
 from almining.checks import HUMAN
-from almining.data.formats.export import (
-    Folder,
-    check_images,
-    check_names,
-    file_stem,
-    number,
-    size_of,
-    suffix,
-)
+from almining.data.formats.export import Folder, number, size_of, write_files
 from almining.data.formats.losses import Incomplete, Losses, plain_boxes, without_sparse
+from almining.data.formats.names import check_pool, file_stem, suffix
 from almining.data.formats.report import Report
 from almining.data.formats.yolo import DATA, read_names
 from almining.data.pool import Finding, Pool
-from almining.progress import bar
 
 OURS = re.compile(r"images/[^/]+/(.+)", re.DOTALL)
 SPLIT = re.compile(r"[A-Za-z0-9_-]+")
+NO_SPLITS = ("names", "nc", "path")  # what else stands in data.yaml
 
 
 def write_yolo(
@@ -44,7 +37,7 @@ def write_yolo(
 
     `images/<split>/<name>.*` holds the images, `labels/<split>/<name>.txt` a line for each box,
     `data.yaml` the classes and the splits. A complete and empty image has an empty file; one of
-    which no box is known has none.
+    which no box is known has none. Ultralytics trains where there are a `train` and a `val` split.
 
     Args:
         pool: what to write.
@@ -76,36 +69,20 @@ def write_yolo(
     last four divided by the size of the image.
     Differs: numbers are written in full, so corners read back to 1e-9 pixel, most bit-equal.
     """
-    check_images(pool)
-    check_names(pool.classes)
-    if not SPLIT.fullmatch(split) or split in ("names", "nc", "path"):
+    check_pool(pool)
+    if not SPLIT.fullmatch(split) or split in NO_SPLITS:
         raise ValueError(f"split = {split!r}: use letters, digits, _ and -, such as 'train'")
     folder = Folder(root, overwrite)
     losses = Losses(folder.root / "labels" / split, "YOLO")
-    ids = without_sparse(pool, losses, incomplete)
-    names = {image_id: _name(image_id, split, losses) for image_id in ids}
-    lines = {image_id: _lines(pool, image_id, losses, scores) for image_id in ids}
+    images, texts = {}, {}
+    for image_id in without_sparse(pool, losses, incomplete):
+        name = _name(image_id, split, losses)
+        images[image_id] = f"images/{split}/{name}{suffix(pool, image_id)}"
+        texts[image_id] = f"labels/{split}/{name}.txt", _labels(pool, image_id, losses, scores)
     findings = losses.close()
-    labels = {image_id: f"labels/{split}/{names[image_id]}.txt" for image_id in ids}
-    images = {
-        image_id: f"images/{split}/{names[image_id]}{suffix(pool, image_id)}" for image_id in ids
-    }
-    copied = {
-        image_id: name
-        for image_id, name in images.items()
-        if copy and not folder.holds(name, pool.info(image_id).path)
-    }
-    folder.plan([(name, image_id) for part in (labels, copied) for image_id, name in part.items()])
-    _refuse_strangers(folder, split, {*labels.values(), *images.values()})
+    _refuse_strangers(folder, split, {*images.values(), *(name for name, _ in texts.values())})
     data = _data_yaml(folder, pool.classes, split)
-    for image_id in bar(ids, progress=progress, name="writing YOLO", unit="image"):
-        text = lines[image_id]
-        if image_id in copied:
-            folder.write_image(copied[image_id], pool, image_id)
-        if text is None:
-            folder.remove(labels[image_id])
-        else:
-            folder.write(labels[image_id], "".join(f"{line}\n" for line in text).encode())
+    write_files(folder, pool, images, texts, copy=copy, progress=progress, name="writing YOLO")
     if data is not None:
         Folder(root, overwrite=True).write(DATA, data.encode())
     return findings
@@ -125,13 +102,13 @@ def _name(image_id: str, split: str, losses: Losses) -> str:
     return name
 
 
-def _lines(pool: Pool, image_id: str, losses: Losses, scores: bool) -> list[str] | None:
+def _labels(pool: Pool, image_id: str, losses: Losses, scores: bool) -> str | None:
     """Return a line for each box; None for an image that gets no label file."""
     target = pool.target(image_id)
-    known = zip(target.origin, target.scores.tolist(), strict=True)
+    told = enumerate(zip(target.origin, target.scores.tolist(), strict=True))
     scored = {
-        row
-        for row, (origin, score) in enumerate(known)
+        row: f" {number(score)!r}"
+        for row, (origin, score) in told
         if scores and origin != HUMAN and score == score
     }
     losses.image(pool, image_id, target, scored=scored)
@@ -147,9 +124,8 @@ def _lines(pool: Pool, image_id: str, losses: Losses, scores: bool) -> list[str]
     for row, (x1, y1, x2, y2) in plain_boxes(losses, image_id, target, (height, width)):
         box = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height)
         line = " ".join([str(int(target.labels[row]) - 1), *map(repr, box)])
-        score = f" {number(float(target.scores[row]))!r}" if row in scored else ""
-        lines.append(line + score)
-    return lines
+        lines.append(f"{line}{scored.get(row, '')}\n")
+    return "".join(lines)
 
 
 def _refuse_strangers(folder: Folder, split: str, ours: set[str]) -> None:
@@ -166,20 +142,24 @@ def _refuse_strangers(folder: Folder, split: str, ours: set[str]) -> None:
 
 def _data_yaml(folder: Folder, classes: tuple[str, ...], split: str) -> str | None:
     """Return what `data.yaml` has to be, or None when it stands there already."""
-    path = folder.path(DATA)
-    entry = f"{split}: images/{split}\n"
-    text = "names:\n" + "".join(f"  {i}: {_quoted(name)}\n" for i, name in enumerate(classes))
+    import yaml  # type: ignore[import-untyped]
+
+    path, entry = folder.path(DATA), f"{split}: images/{split}\n"
+    names = {"names": dict(enumerate(classes))}
+    new = entry + yaml.safe_dump(names, sort_keys=False, allow_unicode=True)
     if not path.is_file():
-        return entry + text
+        return new
     report = Report(strict=True)
     known, splits = read_names(path, report)
     report.check()
     if known != list(classes):
-        if folder.overwrite:
-            return entry + text
+        others = sorted(splits.keys() - {split, *NO_SPLITS})
+        if folder.overwrite and not others:
+            return new
+        remedy = f"as {', '.join(others)} would change too" if others else "or pass overwrite=True"
         raise ValueError(
-            f"{path} names the classes {known}, the pool {list(classes)}; write to another folder "
-            "or pass overwrite=True"
+            f"{path} names the classes {known}, the pool {list(classes)}; write to another folder, "
+            f"{remedy}"
         )
     if split not in splits:
         old = path.read_text(encoding="utf-8-sig")
@@ -190,17 +170,3 @@ def _data_yaml(folder: Folder, classes: tuple[str, ...], split: str) -> str | No
         f"{path} says that split {split!r} is {splits[split]!r}, not 'images/{split}'; correct it "
         "or choose another split"
     )
-
-
-def _quoted(name: str) -> str:
-    """Return a name as YAML's double-quoted text, which no loader takes for a number or a bool."""
-    signs = []
-    for sign in name:
-        code = ord(sign)
-        if sign in '"\\':
-            signs.append(f"\\{sign}")
-        elif sign.isprintable():
-            signs.append(sign)
-        else:
-            signs.append(f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}")
-    return f'"{"".join(signs)}"'

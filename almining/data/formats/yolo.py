@@ -1,7 +1,7 @@
 """The layout of YOLO as a pool; `read_yolo` is called through `data.readers`.
 
-Normalised centres and sizes are met here and in `data.write_yolo`, and go no further. Polygons and
-key points are not read, lists of image files neither.
+Normalised centres and sizes are met here and in `data.formats.write_yolo`, and go no further.
+Polygons and key points are not read, lists of image files neither.
 """
 
 from __future__ import annotations
@@ -83,48 +83,62 @@ def read_yolo(
     return make_pool(report, folder, names, reader.drawn, reader.infos, exhaustive=exhaustive)
 
 
-def read_names(path: Path, report: Report) -> tuple[list[str], dict[str, Any]]:
+def read_names(path: Path, report: Report) -> tuple[list[str], dict[str, str | None]]:
     """Return the classes of a `data.yaml`, and its other entries; what is wrong is reported.
 
-    Every scalar is read as text, so that a class may be called `no` or `1`.
+    Every scalar is read as text, so that a class may be called `no` or `1`; other entries that are
+    no scalar are None. No tag is run and no alias expanded, because only the nodes are looked at.
     """
     import yaml  # type: ignore[import-untyped]
 
+    def wrong(
+        record: str, field: str, value: object, remedy: str
+    ) -> tuple[list[str], dict[str, Any]]:
+        report.fatal(path, record, field, value, remedy)
+        return [], {}
+
     try:
         if path.stat().st_size > YAML_BYTES:
-            report.fatal(path, "file", "size", path.stat().st_size, f"above {YAML_BYTES} bytes")
-            return [], {}
-        document = yaml.load(path.read_text(encoding="utf-8-sig"), Loader=yaml.BaseLoader)
+            return wrong("file", "size", path.stat().st_size, f"above {YAML_BYTES} bytes")
+        document = yaml.compose(path.read_text(encoding="utf-8-sig"), Loader=yaml.BaseLoader)
     except FileNotFoundError:
-        report.fatal(path, "file", "path", path.name, "it is absent; add it or pass classes=")
-        return [], {}
+        return wrong("file", "path", path.name, "it is absent; add it or pass classes=")
     except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError, ValueError) as error:
         told = " ".join(str(error).split())
-        report.fatal(path, "file", "YAML", type(error).__name__, f"cannot be read: {told}")
-        return [], {}
-    if not isinstance(document, dict):
-        report.fatal(path, "file", "YAML", type(document).__name__, "an entry `names` is needed")
-        return [], {}
-    found = document.get("names")
-    remedy = "names are a list, or a mapping of the numbers 0, 1, 2, ... without a gap"
-    if isinstance(found, dict):
-        keys = [str(number) for number in range(len(found))]
-        if set(found) != set(keys):
-            report.fatal(path, "names", "names", sorted(map(str, found)), remedy)
-            return [], {}
-        found = [found[key] for key in keys]
-    if not isinstance(found, list) or not found:
-        report.fatal(path, "names", "names", found, remedy)
-        return [], {}
-    wrong = [name for name in found if not isinstance(name, str) or not name.strip()]
-    if wrong:
-        report.fatal(path, f"names[{found.index(wrong[0])}]", "names", wrong[0], "a name is needed")
-        return [], {}
+        return wrong("file", "YAML", type(error).__name__, f"cannot be read: {told}")
+    entries = {_scalar(key): value for key, value in _pairs(document)}
+    if "names" not in entries:
+        return wrong("file", "names", None, "an entry `names` is needed")
+    remedy = "names are a list, or a mapping of the numbers 0, 1, 2, ... without a gap, each once"
+    node = entries.pop("names")
+    pairs = _pairs(node)
+    if pairs:
+        numbers = [_scalar(key) for key, _ in pairs]
+        if sorted(map(str, numbers)) != sorted(map(str, range(len(pairs)))):
+            return wrong("names", "names", numbers, remedy)
+        each = [value for _, value in sorted(pairs, key=lambda pair: int(pair[0].value))]
+    elif isinstance(node, yaml.SequenceNode) and node.value:
+        each = node.value
+    else:
+        return wrong("names", "names", _scalar(node), remedy)
+    found = [_scalar(value) or "" for value in each]
+    for place, (name, value) in enumerate(zip(found, each, strict=True)):
+        if not name.strip():
+            return wrong(f"names[{place}]", "names", name or value.id, "a name is needed")
     for name, times in Counter(found).items():
         if times > 1:
             report.fatal(path, "names", "names", name, f"the name stands {times} times; rename it")
-    entries = {key: value for key, value in document.items() if key != "names"}
-    return found, entries
+    return found, {key: _scalar(value) for key, value in entries.items() if key is not None}
+
+
+def _pairs(node: Any) -> list[tuple[Any, Any]]:
+    """Return the keys and values of a node that is a mapping, nothing for any other."""
+    return node.value if node is not None and node.id == "mapping" else []
+
+
+def _scalar(node: Any) -> str | None:
+    """Return the text of a node; None for one that is a list or a mapping."""
+    return node.value if node.id == "scalar" else None
 
 
 def _folder(root: Path, split: str, splits: dict[str, Any], report: Report) -> Path:
@@ -235,13 +249,14 @@ class _Yolo:
             remedy = f"classes are whole numbers 0...{len(self.names) - 1}; see {DATA}"
             drawn.set_aside(record, "class", label, remedy)
             return
-        values = [_number(text) for text in columns[1:]]
-        for name, text, value in zip(COLUMNS[1:], columns[1:], values, strict=False):
-            why = _why_not(name, value)
+        values = []
+        for name, text in zip(COLUMNS[1:], columns[1:], strict=False):
+            value, why = _value(name, text)
             if why:
                 drawn.set_aside(record, name, text, f"{why}; correct it")
                 return
-        x, y, wide, high, *confidence = (value for value in values if value is not None)
+            values.append(value)
+        x, y, wide, high, *confidence = values
         height, width = drawn.size
         box = (
             *((x - wide / 2) * width, (y - high / 2) * height),
@@ -252,21 +267,19 @@ class _Yolo:
         drawn.tell(record, name, box, origin, score, shown=line, field="box")
 
 
-def _number(text: str) -> float | None:
+def _value(name: str, text: str) -> tuple[float, str]:
+    """Return the number in a column, and what is wrong with it, "" when nothing is."""
     try:
-        return None if "_" in text else float(text)
+        value = float(text)
     except ValueError:
-        return None
-
-
-def _why_not(name: str, value: float | None) -> str:
-    """Return what is wrong with a value, "" when nothing is."""
-    if value is None or single(value) is None:
-        return "a finite number is needed"
+        value = math.nan
+    if single(value) is None or "_" in text:
+        return value, "a finite number is needed"
     if name == "confidence":
-        return ""
+        return value, ""
     if value < 0:
-        return "negative; values are divided by the size of the image and lie in [0, 1]"
+        return value, "negative; values are divided by the size of the image and lie in [0, 1]"
     if value > 1 + BEYOND:
-        return "above 1; divide x and width by the width of the image, y and height by its height"
-    return ""
+        why = "above 1; divide x and width by the width of the image, y and height by its height"
+        return value, why
+    return value, ""

@@ -183,8 +183,8 @@ BAD_REGIONS = {
     "no class": (setting("rectanglelabels", []), "rectanglelabels", "one class is needed"),
     "two classes": (setting("rectanglelabels", ["a", "b"]), "rectanglelabels", "one class"),
     "class 7": (setting("rectanglelabels", [7]), "rectanglelabels", "one class"),
-    "polygon": (setting("type", "polygonlabels", None), "type", "only rectanglelabels"),
-    "no value": (setting("value", None, None), "type", "only rectanglelabels"),
+    "no type": (setting("type", None, None), "type", "type and value"),
+    "no value": (setting("value", None, None), "type", "type and value"),
     "outside": (setting("x", 100), "value", "outside its image"),
 }
 
@@ -202,6 +202,12 @@ def test_bad_regions_are_named(tasks, case):
     assert not pool.target("a").complete
 
 
+def sized(task, width):
+    """Leave one size of the image, in the region."""
+    del task["data"]["width"]
+    region(task)["original_width"] = width
+
+
 BAD_TASKS = {
     "no data": (lambda task: [{"image": "x"}], "not JSON-MIN"),
     "no task": (lambda task: [3], "data.image"),
@@ -209,6 +215,10 @@ BAD_TASKS = {
     "annotations": (lambda task: task.update(annotations=3), "a list is needed"),
     "result": (lambda task: task["annotations"][0].update(result=None), "a list of regions"),
     "id": (lambda task: task["data"].update(image_id=3), "a text is needed"),
+    "id list": (lambda task: task["data"].update(image_id=[3]), "a text is needed"),
+    "size": (lambda task: sized(task, "40"), "original_width = 40: error; .* whole numbers"),
+    "size huge": (lambda task: sized(task, 10**400), "whole numbers"),
+    "other key": (lambda task: task.update(data={"img": "x.png"}), "call the address `image`"),
     "id twice": (lambda task: [task, task], "the id stands twice"),
     "address": (lambda task: task["data"].update(image="http://[x"), "no address can be read"),
 }
@@ -231,7 +241,7 @@ def test_sizes_must_agree(tasks):
     def forget(task):
         del region(task)["original_width"], task["data"]["width"]
 
-    with pytest.raises(DataError, match="the size of the image is needed"):
+    with pytest.raises(DataError, match="the size of the image, whole numbers, is needed"):
         tasks(forget)
 
 
@@ -255,6 +265,26 @@ def test_which_annotation_holds(tasks):
     assert len(pool.target("a")) == 1 and pool.findings == ()
 
 
+@pytest.mark.parametrize("kind", ["polygonlabels", "brushlabels", "rectangle", "labels"])
+def test_other_shapes_leave_the_image_incomplete(tasks, kind):
+    def mixed(task):
+        shape = {"type": kind, "value": {"points": [[0, 0], [1, 1], [0, 1]], kind: ["dog"]}}
+        task["annotations"][0]["result"] += [shape, shape]
+
+    pool = tasks(mixed)
+    assert pool.target("a").state == "sparse" and len(pool.target("a")) == 1
+    (finding,) = pool.findings
+    assert (finding.action, finding.field, finding.value) == ("quarantined", "type", kind)
+    assert finding.record == "task 1 region 2, task 1 region 3"
+    assert "only rectangles are read" in finding.remedy and "not complete" in finding.remedy
+
+
+@pytest.mark.parametrize("note", ["origin=minedx", "origin=", "origin=robot"])
+def test_a_note_that_is_no_origin_is_a_note(tasks, note):
+    pool = tasks(lambda task: region(task).update(meta={"text": [note]}))
+    assert pool.target("a").origin == ("human",)
+
+
 def test_swap_is_asked_for(tasks):
     def change(task):
         region(task)["value"].update(x=75, width=-50)
@@ -275,6 +305,7 @@ def test_other_options(tasks):
     pool = tasks(
         lambda task: task["annotations"][0]["result"].append({"type": "choices", "value": {}})
     )
+    assert pool.target("a").complete
     assert [(each.field, each.action) for each in pool.findings] == [("type", "warning")]
     for text in ("{}", "[", "3"):
         with pytest.raises(DataError):

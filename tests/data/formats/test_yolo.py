@@ -102,6 +102,19 @@ def test_splits_share_one_data_yaml(tmp_path):
             write_yolo(pool, tmp_path, split)
 
 
+def test_classes_never_change_under_another_split(tmp_path):
+    pool = make({"a": Target(some_boxes(BOX), torch.tensor([1]))})
+    other = make({"a": Target(some_boxes(BOX), torch.tensor([1]))}, ("dog", "cat"))
+    write_yolo(pool, tmp_path, "train")
+    write_yolo(other, tmp_path, "train", overwrite=True)
+    assert quietly(tmp_path, "train").classes == ("dog", "cat")
+    write_yolo(other, tmp_path, "val")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(ValueError, match="write to another folder, as val would change too"):
+        write_yolo(pool, tmp_path, "train", overwrite=True)
+    assert before == {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+
 def test_files_that_would_join_the_split_are_refused(tmp_path):
     pool = make({"a": Target(some_boxes(BOX), torch.tensor([1]))})
     write_yolo(pool, tmp_path, "train")
@@ -208,15 +221,18 @@ def test_a_missing_label_file_is_not_silently_background(tmp_path):
 
 BAD_DATA = {
     "absent": (None, "pass classes="),
-    "no names": ("train: images/train\n", "names are a list"),
+    "no names": ("train: images/train\n", "an entry `names` is needed"),
     "a list": ("- cat\n", "an entry `names` is needed"),
     "gap": ("names: {0: cat, 2: dog}\n", "without a gap"),
     "twice": ("names: [cat, cat]\n", "stands 2 times"),
+    "number twice": ("names: {0: cat, 0: dog}\n", "each once"),
+    "number of a list": ("names: {[0]: cat}\n", "without a gap"),
+    "text": ("names: cat\n", "names are a list"),
     "case": ("names: [cat, Cat]\n", "differ in case only"),
     "blank": ("names: [cat, '']\n", "a name is needed"),
     "nested": ("names: [cat, [dog]]\n", "a name is needed"),
     "broken": ("names: [cat\n", "cannot be read"),
-    "deep": ("names: " + "[" * 5000, "cannot be read"),
+    "deep": ("names: " + "[" * 1000, "cannot be read"),
     "python": ("names: !!python/object/apply:os.system ['true']\n", "a name is needed"),
 }
 
@@ -232,6 +248,14 @@ def test_bad_data_yaml(tmp_path, case):
         quietly(root, "train")
     if case == "absent":
         assert quietly(root, "train", classes=["cat"]).classes == ("cat",)
+
+
+def test_aliases_are_not_expanded(tmp_path):
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 30)]
+    root = data(tmp_path, "", "\n".join([*lines, "names: *a29", ""]))
+    with pytest.raises(DataError, match="a name is needed"):
+        quietly(root, "train")
 
 
 def test_the_layout_is_checked(tmp_path):

@@ -338,6 +338,16 @@ def voc(
     return Row(number, name, more.pop("format", "voc"), wanted, make, read, **more)
 
 
+def link(name: str, to: str) -> Callable[[Path], None]:
+    """Put a link in the place of a file."""
+
+    def files(root: Path) -> None:
+        (root / name).unlink(missing_ok=True)
+        (root / name).symlink_to(to)
+
+    return files
+
+
 def mean(pool: Pool, image_id: str) -> list[float]:
     """Return the mean of each channel of an image, rounded to tenths."""
     return [round(float(v), 1) for v in torch.as_tensor(pool.image(image_id)).mean(dim=(1, 2))]

@@ -23,6 +23,7 @@ from tests.data.defects import (
     boxes,
     coco,
     is_complete,
+    link,
     mean,
     save,
 )
@@ -97,16 +98,6 @@ def nothing_found(pool: Pool) -> bool:
     return found["AP"] == 0 and found["AP50"] == 0
 
 
-def link(name: str, to: str) -> Callable[[Path], None]:
-    """Put a link in the place of an image."""
-
-    def files(folder: Path) -> None:
-        (folder / name).unlink(missing_ok=True)
-        (folder / name).symlink_to(to)
-
-    return files
-
-
 def gbk(text: str) -> bytes:
     """Return bytes that are GBK and not UTF-8."""
     return text.replace('"cat"', '"狗熊"').encode("gbk")
@@ -149,7 +140,7 @@ ROWS: list[Row] = [
     coco(6, "left of the image", "E", box(-30, 10, 12, 9), words=(*BAD, "-30")),
     coco(7, "NaN", "E", box(float("nan"), 10, 12, 9), words=(*BAD, "nan")),
     coco(7, "infinite", "E", box(10, 10, float("inf"), 9), words=(*BAD, "inf")),
-    coco(8, "null", "E", at("annotations", 2, bbox=None), words=(*BAD, "None")),
+    coco(8, "null", "E", at("annotations", 2, bbox=None), words=(*BAD, "null")),
     coco(8, "no bbox", "E", without("annotations", 2, "bbox"), words=BAD),
     coco(8, "empty", "E", box(), words=(*BAD, "[]")),
     coco(8, "three values", "E", box(10, 10, 12), words=(*BAD, "[10, 10, 12]")),
@@ -210,7 +201,7 @@ ROWS: list[Row] = [
     coco(
         *(24, "link out of the folder", "E"),
         files=link("bad.png", "../instances.json"),
-        words=("bad.png", "leaves"),
+        words=("bad.png", "the link leaves"),
     ),
     coco(
         *(25, "path goes up", "E", at("images", 1, file_name="../images/bad.png")),
@@ -363,7 +354,7 @@ ROWS: list[Row] = [
     ),
     coco(52, "GBK", "E", text=gbk, words=("instances.json", "encoding", "UTF-8"), fatal=True),
     coco(53, "cut short", "E", text=lambda text: text[:-40], words=("line 1", "JSON"), fatal=True),
-    coco(53, "empty file", "E", text=lambda text: "", words=("line 1", "JSON"), fatal=True),
+    coco(53, "empty file", "E", text=lambda text: "", words=("JSON", "is empty"), fatal=True),
     coco(53, "a list", "E", text=lambda text: f"[{text}]", words=("top level", "list"), fatal=True),
     coco(53, "key twice", "E", text=lambda text: TWICE, words=("key", "annotations"), fatal=True),
     coco(

@@ -12,7 +12,7 @@ from PIL import Image
 
 from almining.data import readers
 from almining.data.pool import Pool
-from tests.data.defects import HEIGHT, WIDTH, Row, mean, save
+from tests.data.defects import HEIGHT, WIDTH, Row, link, mean, save
 
 Files = Callable[[Path], object]
 LEVELS = tuple(range(0, 250, 25))  # of grey, one a frame
@@ -52,11 +52,6 @@ def found(*ids: str) -> Callable[[Pool], bool]:
 def also(name: str, **options: Any) -> Files:
     """Write one more image."""
     return lambda root: save(root / name, **options)
-
-
-def link(name: str, to: str) -> Files:
-    """Write a link."""
-    return lambda root: (root / name).symlink_to(to)
 
 
 def empty(root: Path) -> None:

@@ -17,6 +17,7 @@ from tests.data.defects import (
     Row,
     boxes,
     is_complete,
+    link,
     mean,
     obj,
     save,
@@ -69,16 +70,6 @@ def named(name: str) -> Callable[[Pool], bool]:
     """Tell whether the second image goes by this name and is whole."""
     image_id = f"JPEGImages/{name}"
     return lambda pool: pool.ids == (GOOD, image_id) and is_complete(pool, image_id, FIRST)
-
-
-def link(folder: str, name: str, to: str) -> Callable[[Path], None]:
-    """Put a link in the place of a file."""
-
-    def files(root: Path) -> None:
-        (root / folder / name).unlink(missing_ok=True)
-        (root / folder / name).symlink_to(to)
-
-    return files
 
 
 def filename(text: str) -> str:
@@ -262,39 +253,39 @@ ROWS: list[Row] = [
         listing="good\ndeep/good\n",
         holds=lambda p: named("deep/good")(p) and mean(p, p.ids[1]) == [1, 1, 1],
     ),
-    voc(24, "link inside", "N", files=link("JPEGImages", "bad.jpg", "good.jpg"), holds=WHOLE),
+    voc(24, "link inside", "N", files=link("JPEGImages/bad.jpg", "good.jpg"), holds=WHOLE),
     voc(
         *(24, "broken link", "Q"),
-        files=link("JPEGImages", "bad.jpg", "gone.jpg"),
+        files=link("JPEGImages/bad.jpg", "gone.jpg"),
         words=("bad.xml", "image bad", "bad.jpg", "broken", "points to gone.jpg"),
         holds=only_good,
     ),
     voc(
         *(24, "broken link out of the root", "Q"),
-        files=link("JPEGImages", "bad.jpg", "../../gone.jpg"),
+        files=link("JPEGImages/bad.jpg", "../../gone.jpg"),
         words=("bad.xml", "image bad", "broken", "points to ../../gone.jpg"),
         holds=only_good,
     ),
     voc(
         *(24, "link to itself", "Q"),
-        files=link("JPEGImages", "bad.jpg", "bad.jpg"),
+        files=link("JPEGImages/bad.jpg", "bad.jpg"),
         words=("bad.xml", "image bad", "leads back to itself"),
         holds=only_good,
     ),
     voc(
         *(24, "broken link to an annotation", "Q"),
-        files=link("Annotations", "bad.xml", "gone.xml"),
+        files=link("Annotations/bad.xml", "gone.xml"),
         words=("image bad", "annotation", "broken", "points to gone.xml"),
         holds=only_good,
     ),
     voc(
         *(24, "link out of the root", "E"),
-        files=link("JPEGImages", "bad.jpg", "/etc/hostname"),
+        files=link("JPEGImages/bad.jpg", "/etc/hostname"),
         words=("bad.xml", "image bad", "bad.jpg", "leaves"),
     ),
     voc(
         *(24, "annotation linked out of the root", "E"),
-        files=link("Annotations", "bad.xml", "/etc/hostname"),
+        files=link("Annotations/bad.xml", "/etc/hostname"),
         words=("image bad", "bad.xml", "leaves"),
     ),
     voc(25, "list goes up", "E", listing="good\n../bad\n", words=("train.txt", "../bad", "leaves")),

@@ -147,3 +147,8 @@ def test_only_sets_that_look_like_percent_are_refused(tmp_path: Path) -> None:
     assert '"bbox": [4.25' in whole
     path.write_text(whole.replace('"width": 500', '"width": 150'))  # 100 is no limit there
     assert len(row.read(tmp_path)) == 6
+
+
+def test_a_root_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"gone: error; there is no such folder; correct the path"):
+        read_voc(tmp_path / "gone", "train")

@@ -430,8 +430,8 @@ COCO_REPAIRS = {
     "duplicate": (at("annotations", 1, bbox=[1, 2, 10, 20], category_id=90), "duplicate"),
     "id 0": (at("annotations", 0, id=0), "from 1"),
     "text ids": (at("annotations", 0, image_id="7"), "matched as text"),
-    "no crowd": (lambda data: [a.pop("iscrowd") for a in data["annotations"]], "iscrowd"),
-    "no area": (lambda data: data["annotations"][0].pop("area"), "area"),
+    "no crowd": (lambda data: [a.pop("iscrowd") for a in data["annotations"]], "taken as 0"),
+    "no area": (lambda data: data["annotations"][0].pop("area"), "taken as w * h"),
     "no size": (lambda data: data["images"][0].pop("width"), "image file"),
     "backslash": (at("images", 0, file_name=".\\7.png"), "read ./7.png"),
 }

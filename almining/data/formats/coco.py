@@ -87,6 +87,7 @@ def _no_collector() -> Iterator[None]:
 
 
 def _read(source: Path, root: Path, report: Report, exhaustive: bool) -> Pool:
+    report.need_folder(root)
     ids = Ids()
     table, found = Table(ids), Images(source, root, report)
     kinds: list[tuple[Any, Any]] = []
@@ -141,5 +142,5 @@ def _categories(
 def _is_whole(key: object) -> bool:
     """Tell whether a category's id is a whole number, or a string of digits."""
     if isinstance(key, str):
-        return key.isascii() and key.isdigit()
+        return key.isascii() and key.isdigit() and len(key) < 1000  # int() takes no more than 4300
     return isinstance(key, int) and not isinstance(key, bool)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from almining.data.formats.coco_images import ASIDE, Images
-from almining.data.formats.extras import KEY, Held
-from almining.data.formats.parts import Parts
-from almining.data.formats.report import Drawn, Report
+from almining.data.formats.extras import Held
+from almining.data.formats.report import ABSENT, Drawn, Report
 from almining.data.formats.table import (
     MARKS,
     NO_ID,
@@ -32,26 +32,45 @@ from almining.data.formats.table import (
 from almining.records import Target
 
 
-class Categories:
+class Categories(NamedTuple):
     """The classes of a data set, 1...C: their names and ids, and which ids are strings."""
 
-    def __init__(self, names: Sequence[str], codes: Ints, texts: Bools) -> None:
-        """Keep them."""
-        self.names, self.codes, self.texts = list(names), codes, texts
+    names: list[str]
+    codes: Ints
+    texts: Bools
 
 
 class _Plain(Drawn):
-    """The boxes of an image of which none raises a question."""
+    """The boxes of an image of which none raises a question: rows of one target of all such."""
 
     def __init__(self, report: Report, file: object, size: tuple[int, int]) -> None:
         super().__init__(report, file, size)
-        self.parts: Parts | None = None
+        self.whole: Target | None = None
         self.rows = (0, 0)
 
     def target(self, numbers: Mapping[str, int], *, exhaustive: bool = True) -> Target:
-        if self.parts is None:
+        if self.whole is None:
             return super().target(numbers, exhaustive=exhaustive)
-        return self.parts.cut(*self.rows)
+        return cut(self.whole, *self.rows)
+
+
+def cut(whole: Target, start: int, stop: int) -> Target:
+    """Return boxes `start` to `stop`, the latter excluded, of a target without tags and negatives.
+
+    A part of a valid target is valid, so it is not checked again, which takes most of the time.
+    Tensors are copies: a view would drag all boxes along wherever the part is sent or saved.
+
+    >>> whole = Target(torch.rand(5, 2).repeat(1, 2), torch.tensor([1, 2, 3, 4, 5]))
+    >>> cut(whole, 1, 3).labels
+    tensor([2, 3])
+    """
+    part, put = object.__new__(Target), object.__setattr__
+    for name in ("boxes", "labels", "ignore", "scores"):
+        put(part, name, getattr(whole, name).narrow_copy(0, start, stop - start))
+    for name in ("tags", "absent", "negatives", "complete"):
+        put(part, name, getattr(whole, name))
+    put(part, "origin", whole.origin[start:stop])
+    return part
 
 
 class Boxes:
@@ -78,6 +97,8 @@ class Boxes:
         """Join the columns."""
         self._source, self._report, self._ids = source, report, ids
         self._table, self._images, self._classes = table, images, categories
+        keys = [ids.text(code) for code in categories.codes.tolist()]
+        self._names = dict(zip(keys, categories.names, strict=True))
         columns = table.columns
         image = positions(columns["image_id"], images.codes)
         self._orphan = image < 0
@@ -104,16 +125,14 @@ class Boxes:
         wrong = self._orphan | self._no_id | refused | (self._category < 0)
         wrong |= self._shapeless | self._mismarked
         sizes = np.append(self._images.sizes, [[0, 0]], axis=0)[self._slot]
-        good, cut = plain(self._corners, sizes)
-        ignore = self._table.columns["ignore"]
-        twins = repeated([self._slot, self._category, *cut.T, ignore])
-        doubtful = ~self._aside & (wrong | ~good | twins)
+        good, inside = plain(self._corners, sizes)
+        twins = repeated([self._slot, self._category, *inside.T])
+        doubtful = wrong | ~good | twins
         singly = np.zeros(len(self._images.names) + 1, dtype=bool)  # by slot; the last is nobody's
         singly[self._slot[doubtful]] = True
         for row in self._table.extras:
             singly[self._slot[row]] = True
         singly[list(self._images.extras)] = True
-        singly[-1] = True
         slow = singly[self._slot] & ~self._aside
         found = [self._open(slot, bool(singly[slot])) for slot in range(len(self._images.names))]
         for row in np.flatnonzero(slow).tolist():
@@ -121,7 +140,7 @@ class Boxes:
         for slot, drawn in enumerate(found):
             if isinstance(drawn, Held):
                 drawn.settle(f"image {self._images.names[slot]}")
-        self._rest(np.flatnonzero(~slow & ~self._aside), cut, found, exhaustive)
+        self._rest(np.flatnonzero(~slow & ~self._aside), inside, found, exhaustive)
         return dict(zip(self._images.names, found, strict=True))
 
     def _open(self, slot: int, singly: bool) -> Drawn:
@@ -131,10 +150,7 @@ class Boxes:
         name = self._images.names[slot]
         held = Held(self._report, self._source, (height, width), image_id=name)
         if slot in self._images.extras:
-            keys = [self._ids.text(code) for code in self._classes.codes.tolist()]
-            names = dict(zip(keys, self._classes.names, strict=True))
-            record = f"image {self._images.names[slot]}"
-            held.read_image(record, self._images.extras[slot], names)
+            held.read_image(f"image {name}", self._images.extras[slot], self._names)
         return held
 
     def _one(self, row: int, found: Sequence[Drawn]) -> None:
@@ -149,25 +165,26 @@ class Boxes:
         repairs = self._report.repairs
         if self._orphan[row]:
             if "orphans" not in repairs:
-                remedy = "there is no such image; add it, or drop it by repair=('orphans',)"
+                remedy = "there is no such image; add it, or pass repair=('orphans',) to drop this"
                 self._report.error(self._source, record, "image_id", shown("image_id"), remedy)
             return
         drawn = found[self._slot[row]]
         mark = next((field for field in MARKS if field in bad), None)
         if self._no_id[row]:
-            drawn.set_aside(record, "id", shown("id"), "number the annotations")
+            remedy = "an id is a whole number or a text; number the annotations"
+            drawn.set_aside(record, "id", shown("id"), remedy)
         elif self._twice[row] and "renumber" not in repairs:
             remedy = "the id stands twice; renumber one, or pass repair=('renumber',)"
             drawn.set_aside(record, "id", key, remedy)
         elif self._category[row] < 0:
-            known = [self._ids.text(code) for code in self._classes.codes[:10].tolist()]
-            remedy = f"no such category; there are {', '.join(known)}"
+            known = ", ".join(list(self._names)[:10]) or "none"
+            remedy = f"no such category; add it or correct this (known: {known})"
             drawn.set_aside(record, "category_id", shown("category_id"), remedy)
         elif self._shapeless[row]:
             remedy = "four numbers x y w h are needed; correct it"
             drawn.set_aside(record, "bbox", bad["bbox"], remedy)
         elif mark is not None:
-            drawn.set_aside(record, mark, bad[mark], "use 0 or 1")
+            drawn.set_aside(record, mark, bad[mark], "write the number 0 or 1")
         else:
             self._add(row, record, drawn)
 
@@ -177,35 +194,33 @@ class Boxes:
         x1, y1, x2, y2 = self._corners[row].tolist()
         ignore = bool(self._table.columns["ignore"][row])
         shown = _shown(self._table.columns["xywh"][row].tolist())
-        extras = self._table.extras.get(row, {}).get(KEY)
+        extras = self._table.extras.get(row)
         box = (x1, y1, x2, y2)
         if isinstance(drawn, Held) and extras is not None:
             drawn.add_held(record, name, box, extras, ignore=ignore, shown=shown)
         else:
             drawn.add(record, "bbox", name, box, ignore=ignore, shown=shown)
 
-    def _rest(self, rows: Ints, cut: Floats, found: Sequence[Drawn], exhaustive: bool) -> None:
+    def _rest(self, rows: Ints, inside: Floats, found: Sequence[Drawn], exhaustive: bool) -> None:
         """Give the boxes beyond doubt to their images, all at once."""
         rows = rows[np.argsort(self._slot[rows], kind="stable")]
         corners = self._corners[rows]
-        parts = Parts(
-            Target(
-                torch.from_numpy(cut[rows].astype(np.float32)),
-                torch.from_numpy(self._category[rows] + 1),
-                ignore=torch.from_numpy(self._table.columns["ignore"][rows]),
-                complete=exhaustive,
-            )
+        whole = Target(
+            torch.from_numpy(inside[rows].astype(np.float32)),
+            torch.from_numpy(self._category[rows] + 1),
+            ignore=torch.from_numpy(self._table.columns["ignore"][rows]),
+            complete=exhaustive,
         )
         ends = np.cumsum(np.bincount(self._slot[rows], minlength=len(found)))
-        reach = corners[:, 2:].max(axis=1, initial=0.0)
-        fractions = (corners != np.trunc(corners)).any(axis=1)
+        reach, fractions = np.zeros(len(found)), np.zeros(len(found), dtype=bool)
+        np.maximum.at(reach, self._slot[rows], corners[:, 2:].max(axis=1))
+        fractions[self._slot[rows[(corners != np.trunc(corners)).any(axis=1)]]] = True
+        known = zip(found, ends.tolist(), reach.tolist(), fractions.tolist(), strict=True)
         start = 0
-        for drawn, end in zip(found, ends.tolist(), strict=True):
+        for drawn, end, *seen in known:
             if isinstance(drawn, _Plain):
-                drawn.parts, drawn.rows, drawn.seen = parts, (start, end), end - start
-                if end > start:
-                    drawn.reach = float(reach[start:end].max())
-                    drawn.fractions = bool(fractions[start:end].any())
+                drawn.whole, drawn.rows, drawn.seen = whole, (start, end), end - start
+                drawn.reach, drawn.fractions = seen
             start = end
 
     def count_repairs(self) -> None:
@@ -221,8 +236,8 @@ class Boxes:
             (self._spelled & linked, "image_id", mixed),
             ((columns["id"] == 0) & linked, "id", zero),
             (self._named & linked, "category_id", mixed),
-            (columns["no_crowd"] & usable, "iscrowd", "iscrowd is absent; taken as 0"),
-            (columns["no_area"] & usable, "area", "area is absent; taken as w * h"),
+            (columns["no_crowd"] & usable, "iscrowd", "taken as 0"),
+            (columns["no_area"] & usable, "area", "taken as w * h"),
         ]
         if "renumber" in repairs:
             kinds.append((self._twice & linked, "id", "the id stands twice; numbered anew"))
@@ -240,7 +255,7 @@ class Boxes:
             for key, row in zip(keys, rows[:3].tolist(), strict=True)
         ]
         more = f", ... ({len(rows)} in all)" if len(rows) > len(records) else ""
-        value = "absent"
+        value = ABSENT
         if field in ("id", "image_id", "category_id"):
             row = int(rows[0])
             value = self._ids.text(int(self._table.columns[field][row]))

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 
 from almining.data.formats.files import inside, known_size
-from almining.data.formats.listing import Listing
 from almining.data.formats.report import Report
 from almining.data.formats.table import NO_ID, Bools, Ids, Ints
 from almining.data.pool import ImageInfo
@@ -23,6 +22,41 @@ from almining.data.pool import ImageInfo
 FIELDS = ("id", "file_name", "height", "width", "sequence", "video", "frame", "almining")
 LARGEST = 2**31  # a longer side is no size
 ASIDE = -1
+
+
+class Listing:
+    """Which plain files lie under a folder, listed once, so that looking one up costs no call.
+
+    Only what certainly lies inside the root is answered here. A link, a name with an unusual part,
+    a file that is not listed: all that is judged one by one by `data.files.inside`.
+
+    Args:
+        root: a resolved folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        """List nothing yet."""
+        self._root = root
+        self._folders: dict[str, frozenset[str]] = {}
+
+    def __contains__(self, name: str) -> bool:
+        """Tell whether a relative path certainly names a plain file inside the root."""
+        if ":" in name or "\0" in name:
+            return False
+        folder, _, last = name.rpartition("/")
+        if folder not in self._folders:
+            self._folders[folder] = self._list(folder, name)
+        return last in self._folders[folder]
+
+    def _list(self, folder: str, name: str) -> frozenset[str]:
+        path = None if name.startswith("/") else inside(self._root, folder or ".")
+        if path is None:
+            return frozenset()
+        try:
+            with os.scandir(path) as entries:
+                return frozenset(e.name for e in entries if e.is_file(follow_symlinks=False))
+        except OSError:
+            return frozenset()
 
 
 class Images:
@@ -88,11 +122,17 @@ class Images:
             self._report.error(self._source, record, "file_name", name, "name the image file")
             return ASIDE
         size = (height, width) if _is_side(height) and _is_side(width) else None
-        path: Path | None = self._root / name if name in self._listing else None
-        if path is None:
-            name, path = self._look_up(record, name)
+        try:
+            path: Path | None = self._root / name if name in self._listing else None
+            if path is None:
+                name, path = self._look_up(record, name)
+        except (OSError, UnicodeEncodeError) as error:
+            remedy = f"no file can be looked up by this name ({_reason(error)}); correct it"
+            self._report.error(self._source, record, "file_name", name, remedy)
+            return ASIDE
         if path is not None and size is None:
-            shown = f"width={width!r} height={height!r}"
+            sides = [side if side is not None else "absent" for side in (width, height)]
+            shown = "width={} height={}".format(*sides)
             size = known_size(path, None, self._report, self._source, record, shown)
         if path is None or size is None:
             return ASIDE
@@ -120,6 +160,8 @@ class Images:
                 self._report.repaired(self._source, record, "file_name", name, remedy)
         if path is None:
             remedy = "the path leaves the folder of images; give one relative to it"
+            if ".." not in turned.split("/") and os.path.lexists(f"{self._root}/{turned}"):
+                remedy = "the link leaves the folder of images; copy the file into it"
             self._report.error(self._source, record, "file_name", name, remedy)
         elif not path.is_file():
             self._report.lost(self._source, record, "image file", path)
@@ -141,3 +183,7 @@ class Images:
 
 def _is_side(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 < value < LARGEST
+
+
+def _reason(error: OSError | UnicodeEncodeError) -> str:
+    return "half a character" if isinstance(error, UnicodeEncodeError) else str(error.strerror)

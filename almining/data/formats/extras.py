@@ -8,7 +8,7 @@ stands there is judged like any other input: what cannot be true is a finding, n
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +25,52 @@ KEY = "almining"
 OF_IMAGE = ("id", "complete", "tags", "absent", "negatives", "since")
 OF_BOX = ("origin", "score", "box")
 Box = tuple[float, float, float, float]
+
+
+def is_origin(value: object) -> bool:
+    """Tell whether a value is the origin of a box.
+
+    >>> is_origin("mined:ssm:2"), is_origin("mine")
+    (True, False)
+    """
+    return isinstance(value, str) and (value in (HUMAN, MINED) or value.startswith(f"{MINED}:"))
+
+
+def single(value: object) -> float | None:
+    """Return a number that is finite as float32; None for anything else."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    try:
+        with np.errstate(over="ignore"):
+            short = float(np.float32(value))
+    except OverflowError:
+        return None
+    return short if math.isfinite(short) else None
+
+
+def corners(value: object) -> Box | None:
+    """Return four finite numbers in order, x1 y1 x2 y2 as float32; None for anything else."""
+    if not isinstance(value, list) or len(value) != 4:
+        return None
+    x1, y1, x2, y2 = (single(side) for side in value)
+    if x1 is None or y1 is None or x2 is None or y2 is None or x2 < x1 or y2 < y1:
+        return None
+    return x1, y1, x2, y2
+
+
+# of each field what it must be, and in words; classes are judged where their numbers are known
+RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "id": (lambda value: isinstance(value, str) and value != "", "a text is needed"),
+    "complete": (lambda value: isinstance(value, bool), "use true or false"),
+    "since": (lambda value: type(value) is int and value >= 0, "cycles are whole numbers from 0"),
+    "negatives": (
+        lambda value: isinstance(value, list) and None not in map(corners, value),
+        "lists of x1 y1 x2 y2 are needed",
+    ),
+    "origin": (is_origin, f"use {HUMAN!r}, {MINED!r} or '{MINED}:<method>:<cycle>'"),
+    "score": (lambda value: single(value) is not None, "a finite number is needed"),
+    "box": (lambda value: corners(value) is not None, "x1 y1 x2 y2 with x1 <= x2 are needed"),
+}
 
 
 def image_extras(pool: Pool, image_id: str, number_of: int) -> dict[str, Any]:
@@ -89,7 +135,7 @@ class Held(Drawn):
         self.since = 0
         self._tags: frozenset[str] | None = None
         self._absent: frozenset[str] | None = None
-        self._negatives: list[Box] = []
+        self._negatives: list[list[float]] = []
         self._told: dict[int, tuple[str, float]] = {}
 
     def read_image(self, record: str, extras: object, classes: Mapping[str, str]) -> None:
@@ -101,29 +147,12 @@ class Held(Drawn):
             classes: the names by category id.
         """
         fields = self._fields(record, extras, OF_IMAGE)
-        name = fields.get("id")
-        if isinstance(name, str) and name:
-            self.image_id = name
-        elif name is not None:
-            self._wrong(record, "id", name, "an image id is a text that is not empty")
-        complete, since = fields.get("complete", True), fields.get("since", 0)
-        if isinstance(complete, bool):
-            self.complete = self.complete and complete
-        else:
-            self._wrong(record, "complete", complete, "use true or false")
-        if isinstance(since, int) and not isinstance(since, bool) and since >= 0:
-            self.since = since
-        else:
-            self._wrong(record, "since", since, "cycles are whole numbers from 0")
-        self._tags = self._classes(record, "tags", fields.get("tags"), classes)
-        self._absent = self._classes(record, "absent", fields.get("absent"), classes)
-        negatives = fields.get("negatives", [])
-        for value in negatives if isinstance(negatives, list) else [negatives]:
-            box = corners(value)
-            if box is None:
-                self._wrong(record, "negatives", value, "lists of x1 y1 x2 y2 are needed")
-            else:
-                self._negatives.append(box)
+        self.image_id = fields.get("id", self.image_id)
+        self.complete = self.complete and fields.get("complete", True)
+        self.since = fields.get("since", 0)
+        self._tags = self._classes(record, "tags", fields, classes)
+        self._absent = self._classes(record, "absent", fields, classes)
+        self._negatives = fields.get("negatives", [])
 
     def add_held(
         self, record: str, name: str, box: Box, extras: object, *, ignore: bool, shown: str
@@ -140,26 +169,13 @@ class Held(Drawn):
         """
         fields = self._fields(record, extras, OF_BOX)
         origin, score = fields.get("origin", HUMAN), fields.get("score", math.nan)
-        if not isinstance(origin, str) or (
-            origin not in (HUMAN, MINED) and not origin.startswith(f"{MINED}:")
-        ):
-            self._wrong(
-                record, "origin", origin, "use 'human', 'mined' or 'mined:<method>:<cycle>'"
-            )
-            origin = HUMAN
-        if "score" in fields and single(score) is None:
-            self._wrong(record, "score", score, "a finite number is needed")
-            score = math.nan
-        if "box" not in fields:
+        exact = corners(fields.get("box"))
+        if exact is None:
             self.tell(record, name, box, origin, score, ignore=ignore, shown=shown)
             return
-        exact = corners(fields["box"])
-        if exact is None:
-            self._wrong(record, "box", fields["box"], "x1 y1 x2 y2 with x1 <= x2 are needed")
-        else:
-            self._told[len(self._rows)] = (origin, score)
-            row: Any = (name, *exact, ignore, len(self._rows))  # the number keeps doubles apart
-            self._rows[row] = None
+        self._told[len(self._rows)] = (origin, score)
+        row: Any = (name, *exact, ignore, len(self._rows))  # the number keeps doubles apart
+        self._rows[row] = None
 
     def tell(
         self,
@@ -210,57 +226,37 @@ class Held(Drawn):
         )
 
     def _fields(self, record: str, extras: object, known: Collection[str]) -> dict[str, Any]:
-        if extras is None:
-            return {}
+        """Return what stands there and can be true."""
         if not isinstance(extras, dict):
-            self._wrong(record, "", extras, "an object is needed")
+            if extras is not None:
+                self._wrong(record, "", extras, "an object is needed")
             return {}
-        for key in extras.keys() - set(known):
-            remedy = f"this version knows {', '.join(known)}; the rest is not read"
-            self.report.tally(
-                "warning", self.file, f"{KEY}.{key}"[:80], remedy, record=record, value=extras[key]
-            )
-        return extras
+        fields = {}
+        for key, value in extras.items():
+            holds, remedy = RULES.get(key, (None, ""))
+            if key not in known:
+                remedy = f"this version knows {', '.join(known)}; the rest is not read"
+                field = f"{KEY}.{key}"[:80]
+                self.report.tally("warning", self.file, field, remedy, record=record, value=value)
+            elif holds is not None and not holds(value):
+                self._wrong(record, key, value, remedy)
+            else:
+                fields[key] = value
+        return fields
 
     def _classes(
-        self, record: str, field: str, value: object, classes: Mapping[str, str]
+        self, record: str, field: str, fields: Mapping[str, Any], classes: Mapping[str, str]
     ) -> frozenset[str] | None:
-        if value is None:
-            return None
+        value = fields.get(field)
         keys = value if isinstance(value, list) else [value]
-        names = [
-            classes.get(str(key)) if isinstance(key, int) and not isinstance(key, bool) else None
-            for key in keys
-        ]
-        if not isinstance(value, list) or None in names:
+        names = {classes.get(str(key)) if type(key) is int else None for key in keys}
+        if value is not None and (not isinstance(value, list) or None in names):
             self._wrong(record, field, value, "a list of category ids is needed")
-            return None
-        return frozenset(name for name in names if name is not None)
+            value = None
+        return None if value is None else frozenset(name for name in names if name is not None)
 
     def _wrong(self, record: str, field: str, value: object, remedy: str) -> None:
         self.set_aside(record, f"{KEY}.{field}" if field else KEY, value, remedy)
-
-
-def single(value: object) -> float | None:
-    """Return a number that is finite as float32; None for anything else."""
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return None
-    try:
-        with np.errstate(over="ignore"):
-            short = float(np.float32(value))
-    except OverflowError:
-        return None
-    return short if math.isfinite(short) else None
-
-
-def corners(value: object) -> Box | None:
-    """Return four finite numbers in order, x1 y1 x2 y2 as float32; None for anything else."""
-    if not isinstance(value, list) or len(value) != 4:
-        return None
-    x1, y1, x2, y2 = (single(side) for side in value)
-    if x1 is None or y1 is None or x2 is None or y2 is None or x2 < x1 or y2 < y1:
-        return None
-    return x1, y1, x2, y2
 
 
 def named(

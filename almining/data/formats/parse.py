@@ -81,11 +81,13 @@ def read_xml(path: Path, report: Report) -> Element | None:
             remedy = "not UTF-8, and no other encoding is declared; save the file as UTF-8"
             report.error(path, where, "encoding", wrong, remedy)
         else:
-            remedy = "not well-formed; an & in text is written &amp; and no file is empty"
-            report.error(path, where, "XML", str(error), remedy)
-    except DefusedXmlException as error:
-        remedy = "document types and entities are refused; remove them"
-        report.error(path, "file", "XML", type(error).__name__, remedy)
+            remedy = "correct the XML there, or fetch the file again; & in a text is written &amp;"
+            if not content.strip():
+                remedy = "the file is empty; fetch it again, or remove it"
+            report.error(path, where, "XML", str(error).partition(":")[0], remedy)
+    except DefusedXmlException:
+        remedy = "document types and entities are refused, for they may name other files; remove it"
+        report.error(path, "file", "XML", "<!DOCTYPE", remedy)
     except (LookupError, ValueError) as error:
         declared = _declared(content) or "no encoding declared"
         remedy = f"cannot be read ({error}); save the file as UTF-8"

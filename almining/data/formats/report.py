@@ -21,6 +21,7 @@ from almining.records import Target
 ROUNDING = (
     0.011  # COCO rounds x and w to two decimals each, so their sum may pass the edge by this much
 )
+ABSENT = "null or absent"  # what a file says where a reader finds None
 FORMAT_SHARE, FORMAT_BOXES = 0.2, 3  # more boxes than this leaving their image: another format?
 PERCENT_IMAGES, PERCENT_BOXES = 5, 20  # fewer may well lie in one corner
 
@@ -99,6 +100,13 @@ class Report:
         """Note what was set aside."""
         self._note("quarantined", file, record, field, value, remedy)
 
+    def need_folder(self, path: Path) -> None:
+        """Raise everything found so far when a folder is not there."""
+        if not path.is_dir():
+            remedy = "there is no such folder; correct the path"
+            self.fatal(path, "folder", "path", str(path), remedy)
+            self.check()
+
     def lost(self, file: object, record: str, field: str, path: Path) -> None:
         """Note a file that is not there, which sets its image aside; a broken link is named."""
         broken = broken_link(path)
@@ -127,6 +135,7 @@ class Report:
         image_id: str | None = None,
     ) -> None:
         text = value if isinstance(value, str) and value.isprintable() else repr(value)
+        text = ABSENT if value is None else text
         shown = text if len(text) <= 120 else f"{text[:117]}..."
         self.findings.append(Finding(str(file), record, field, shown, action, remedy, image_id))
 
@@ -147,7 +156,8 @@ class Report:
             self._note(action, file, named, field, rows[0][1], remedy)
         self._tallies.clear()
         if any(finding.action == "error" for finding in self.findings):
-            raise DataError(self.findings)
+            # only the first twenty are shown, so what has to be mended comes before what was told
+            raise DataError(sorted(self.findings, key=lambda finding: finding.action != "error"))
 
 
 def broken_link(path: Path) -> Path | None:

@@ -12,6 +12,7 @@ import codecs
 import json
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
@@ -22,10 +23,13 @@ from almining.progress import bar
 WINDOW = 2**15  # bytes read at once; a few hundred objects stay in the fast caches
 LONGEST = 2**20  # characters; a longer value is read piece by piece
 LARGE = 50_000_000  # bytes; reading a larger file shows its progress
-NEAR = 16  # characters; an error closer to the end of the window may be due to that end
+NEAR = 16  # characters; what is closer to the end of the window may go on or be due to that end
 TRIES = 64  # objects inside an element that may look like its end
 WORDS = ("true", "false", "null", "NaN", "Infinity", "-Infinity")
 CUT = "Unterminated string"  # the one error the parser places at the start of what is cut
+
+KINDS = {"[": "a list", "{": "an object", '"': "a text", "n": "null"}
+KINDS |= {"t": "true or false", "f": "true or false"}
 
 _blank = re.compile(r"[ \t\n\r]*").match
 _inside_string = re.compile(r'(?:[^"\\\x00-\x1f]++|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*+').match
@@ -83,8 +87,11 @@ def read_lists(
         report.fatal(path, "file", "path", str(path), f"cannot be read: {error.strerror}")
     except _BadFileError as error:
         report.fatal(path, *error.told)
+    except RecursionError:
+        remedy = "lists or objects stand too deep in one another; correct it or fetch it again"
+        report.fatal(path, source.inside or "file", "JSON", "nested too deeply", remedy)
     else:
-        for key in (key for key in wanted if kinds.get(key) != "list"):
+        for key in (key for key in wanted if kinds.get(key) != KINDS["["]):
             report.fatal(path, "file", key, kinds.get(key, "absent"), "a list of objects is needed")
 
 
@@ -105,7 +112,7 @@ class _Source:
     def __init__(self, file: BinaryIO, window: int, longest: int, shown: Any) -> None:
         self.file, self.window, self.longest, self.shown = file, window, longest, shown
         self.text, self.at, self.ended = "", 0, False
-        self.inside = "the file"
+        self.inside = ""  # the record that is read
         self.decoder = codecs.getincrementaldecoder("utf-8")()
         self.read, self.line, self.column = 0, 1, 1  # bytes; the place where the window begins
         self.fresh, self.tried = True, False
@@ -116,32 +123,26 @@ class _Source:
         """Go through the top level; `kinds` learns what stands under each name wanted."""
         mark = self.peek()
         if mark != "{":
-            kind = "list" if mark == "[" else type(self.value(self.longest)).__name__
-            remedy = "an object with the lists images, annotations, categories is needed"
-            raise _BadFileError("file", "top level", kind, remedy)
+            if mark != "[":
+                self.element()  # what is no JSON at all is told first
+            remedy = f"an object with the lists {', '.join(wanted)} is needed"
+            raise _BadFileError("file", "top level", KINDS.get(mark, "a number"), remedy)
         for key in self.members():
             self.inside = key
-            if key not in wanted:
-                self.skip()
-                continue
-            kinds[key] = self.kind()
-            if kinds[key] != "list":
-                self.skip()
-                continue
-            fields, number = wanted[key], 0
-            self.inside = f"{key}[0]"
-            for batch in self.batches(lambda fields=fields: self.element(fields)):  # type: ignore[misc]
-                yield key, number, batch
-                number += len(batch)
-                self.inside = f"{key}[{number}]"
-            self.inside = "the file"
+            mark = self.peek()
+            if key in wanted:
+                kinds[key] = KINDS.get(mark, "a number")
+            if key in wanted and mark == "[":
+                number, self.inside = 0, f"{key}[0]"
+                for batch in self.batches(partial(self.element, wanted[key])):
+                    yield key, number, batch
+                    number += len(batch)
+                    self.inside = f"{key}[{number}]"
+            else:
+                self.element()
+            self.inside = ""
         if self.peek():
             self.fail(self.at, "Extra data")
-
-    def kind(self) -> str:
-        """Return the type of the value that begins here, as Python calls it."""
-        known = {"[": "list", "{": "dict", '"': "str", "t": "bool", "f": "bool", "n": "NoneType"}
-        return known.get(self.peek(), "number")
 
     def more(self) -> bool:
         """Forget what was passed and read on; False at the end of the file."""
@@ -156,7 +157,8 @@ class _Source:
             if not data:
                 self.fail(len(self.text), "")
             value = f"byte {self.read - waiting + error.start} = 0x{error.object[error.start]:02x}"
-            remedy = f"not UTF-8, in {self.inside} or soon after; save the file as UTF-8"
+            where = f", in {self.inside} or soon after" if self.inside else ""
+            remedy = f"not UTF-8{where}; save the file as UTF-8"
             raise _BadFileError("file", "encoding", value, remedy) from None
         self.read += len(data)
         if self.fresh and text:
@@ -177,19 +179,23 @@ class _Source:
         """Raise what is wrong at a position in the window."""
         rest = self.text[at:].strip()
         cut = self.ended and (why.startswith(CUT) or any(word.startswith(rest) for word in WORDS))
-        remedy = f"{why}, in {self.inside}; correct it or fetch the file again"
+        remedy = f"{why}{self.where()}; correct it or fetch the file again"
         if cut:
-            remedy = f"the file ends inside {self.inside}: it is cut short; fetch it again"
+            why = f"ends here{self.where()}: it is cut short" if self.read else "is empty"
+            remedy = f"the file {why}; fetch it again"
         line, column = self.place(at)
         value = self.text[at : at + 40] or "end of file"
         raise _BadFileError(f"line {line}, column {column}", "JSON", value, remedy)
+
+    def where(self) -> str:
+        """Return which record is read, to be put after what is said of it."""
+        return f", in {self.inside}" if self.inside else ""
 
     def repeated(self, key: str) -> NoReturn:
         """Raise that a key stands twice in the object that begins here."""
         line, column = self.place(self.at)
         remedy = "the key stands twice in one object, so one value would be lost; remove one"
-        where = f"line {line}, column {column}, in {self.inside}"
-        raise _BadFileError(where, "key", key, remedy)
+        raise _BadFileError(f"line {line}, column {column}{self.where()}", "key", key, remedy)
 
     def peek(self) -> str:
         """Return the first character of the next token, "" at the end of the file."""
@@ -198,7 +204,7 @@ class _Source:
             self.at = self.at if found is None else found.end()
             if self.at < len(self.text):
                 return self.text[self.at]
-            if not self.more() and self.ended:
+            if not self.more():
                 return ""
 
     def value(self, longest: int | None = None) -> Any:
@@ -216,11 +222,10 @@ class _Source:
                     self.fail(error.pos, error.msg)
             except RepeatedKeyError as error:
                 self.repeated(str(error))
-            except (RecursionError, ValueError) as error:
-                remedy = f"{error}; correct it or fetch the file again"
-                raise _BadFileError(self.inside, "JSON", type(error).__name__, remedy) from None
+            except ValueError:
+                self.fail(self.at, "a number has too many digits")
             else:
-                if self.ended or self.settled(end):
+                if self.ended or end + NEAR < len(self.text):  # 1 may be the start of 1.5
                     self.at = end
                     return value
             held = len(self.text) - self.at
@@ -229,27 +234,28 @@ class _Source:
             while len(self.text) - self.at < 2 * held + 1 and self.more():
                 pass
 
-    def settled(self, end: int) -> bool:
-        """Tell whether a value that ends here goes on in no case: 1 may be the start of 1.5."""
-        left = len(self.text) - end
-        return left > NEAR or (left > 0 and self.text[end] not in ".eE")
-
-    def skip(self) -> None:
-        """Pass the value that begins here, never holding it as a whole when it is long."""
+    def element(self, fields: Collection[str] = ()) -> Any:
+        """Return the value that begins here; of a long object these members, of others a sign."""
         try:
-            self.value(self.longest)
+            return self.value(self.longest)
         except _TooLongError:
             mark = self.text[self.at]
-            if mark == "{":
-                for _ in self.members():
-                    self.skip()
-            elif mark == "[":
-                for _ in self.batches(self.skip):
-                    pass
-            elif mark == '"':
-                self.skip_string()
-            else:
-                self.value()
+        if mark == "{":
+            found = {}
+            for key in self.members():
+                if key in fields:
+                    found[key] = self.value()
+                else:
+                    self.element()
+            return found
+        if mark == "[":
+            for _ in self.batches(self.element):
+                pass
+        elif mark == '"':
+            self.skip_string()
+        else:
+            self.value()
+        return f"{mark}..."
 
     def skip_string(self) -> None:
         """Pass a long string."""
@@ -302,7 +308,7 @@ class _Source:
     def closed(self, bracket: str) -> bool:
         """Pass the bracket that ends an object or an array, or the comma before what follows."""
         mark = self.peek()
-        if mark not in (bracket, ",") or not mark:
+        if mark not in (bracket, ","):
             self.fail(self.at, "Expecting ',' delimiter")
         self.at += 1
         return mark == bracket
@@ -325,7 +331,8 @@ class _Source:
         if length < len(text) or not batch:
             return []
         self.at = end
-        return list(batch)
+        elements: list[Any] = batch
+        return elements
 
     def last_end(self) -> int:
         """Return where the last element that may end in this window ends."""
@@ -340,20 +347,3 @@ class _Source:
             if follows(self.text, end + 1):
                 return end + 1
         return self.at
-
-    def element(self, fields: Collection[str]) -> Any:
-        """Return one element of a list; of a long object only these members."""
-        try:
-            return self.value(self.longest)
-        except _TooLongError:
-            mark = self.text[self.at]
-        if mark != "{":
-            self.skip()
-            return f"{mark}..."
-        found = {}
-        for key in self.members():
-            if key in fields:
-                found[key] = self.value()
-            else:
-                self.skip()
-        return found

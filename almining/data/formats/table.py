@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from almining.data.formats.report import ROUNDING
+from almining.data.formats.extras import KEY
+from almining.data.formats.report import ABSENT, ROUNDING
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -24,12 +25,11 @@ Floats = NDArray[np.float64]
 
 IDS = ("id", "image_id", "category_id")
 MARKS = ("iscrowd", "ignore", "isGroupOf", "IsGroupOf")
-EXTRAS = ("almining", "score")
-FIELDS = (*IDS, *MARKS, *EXTRAS, "bbox", "area")
+FIELDS = (*IDS, *MARKS, KEY, "bbox", "area")
 ROWS = 8192  # gathered as Python objects before they become columns
 NO_ID = -(2**63)
 FIRST_TEXT = 2**62  # codes from here on stand for texts that are no plain whole number
-_plain_number = re.compile(r"0|-?[1-9]\d{0,17}", re.ASCII).fullmatch
+_plain_number = re.compile(r"0|-?[1-9]\d{0,18}", re.ASCII).fullmatch
 SHOWN = 121  # characters of a bad value that are kept; a finding shows 120
 
 
@@ -63,7 +63,7 @@ class Ids:
         if isinstance(value, bool) or not isinstance(value, int | str) or value == "":
             return NO_ID
         text = str(value)
-        if _plain_number(text):
+        if _plain_number(text) and -FIRST_TEXT < int(text) < FIRST_TEXT:
             return int(text)
         if text not in self._codes:
             self._codes[text] = FIRST_TEXT + len(self._texts)
@@ -90,7 +90,7 @@ class Table:
         self._buffer: dict[str, list[Any]] = {field: [] for field in FIELDS}
         self._chunks: dict[str, list[NDArray[Any]]] = {}
         self.bad: dict[int, dict[str, str]] = {}  # row: field: what stands there
-        self.extras: dict[int, dict[str, Any]] = {}  # row: what only our own files hold
+        self.extras: dict[int, Any] = {}  # row: what only our own files hold
         self.rows = 0
         self.columns: Mapping[str, NDArray[Any]] = {}
 
@@ -125,17 +125,18 @@ class Table:
                 self._note(first + row, field, buffer[field][row])
         for field, name in (("iscrowd", "no_crowd"), ("area", "no_area")):
             made[name] = np.array([value is None for value in buffer[field]], dtype=bool)
-        for field in EXTRAS:
-            for row, value in enumerate(buffer[field]):
-                if value is not None:
-                    self.extras.setdefault(first + row, {})[field] = value
+        for row, value in enumerate(buffer[KEY]):
+            if value is not None:
+                self.extras[first + row] = value
         for name, values in made.items():
             self._chunks.setdefault(name, []).append(values)
         for column in buffer.values():
             column.clear()
 
     def _note(self, row: int, field: str, value: object) -> None:
-        shown = value if isinstance(value, str) else repr(value)
+        shown = value if isinstance(value, str) and value else repr(value)
+        if value is None:
+            shown = ABSENT
         self.bad.setdefault(row, {})[field] = shown[:SHOWN]
 
     def _marks(self, first: int, field: str) -> Bools:
@@ -147,7 +148,7 @@ class Table:
         if odd:
             for row, value in enumerate(values):
                 if value is not None and value not in (0, 1):
-                    self._note(first + row, field, value)
+                    self._note(first + row, field, repr(value))
         return np.array([bool(value) for value in values], dtype=bool)
 
     def _boxes(self, first: int) -> Floats:
@@ -200,21 +201,12 @@ def plain(boxes: Floats, sizes: Ints) -> tuple[Bools, Floats]:
         sizes: (n, 2) height and width of the image of each.
     """
     with np.errstate(all="ignore"):
-        height, width = sizes[:, 0].astype(np.float64), sizes[:, 1].astype(np.float64)
-        beyond = np.max(
-            [-boxes[:, 0], -boxes[:, 1], boxes[:, 2] - width, boxes[:, 3] - height], axis=0
-        )
-        cut = np.stack(
-            [
-                np.maximum(boxes[:, 0], 0.0),
-                np.maximum(boxes[:, 1], 0.0),
-                np.minimum(boxes[:, 2], width),
-                np.minimum(boxes[:, 3], height),
-            ],
-            axis=1,
-        )
+        edge = sizes[:, ::-1].astype(np.float64)
+        low, high = boxes[:, :2], boxes[:, 2:]
+        beyond = np.maximum(-low, high - edge).max(axis=1)
+        cut = np.concatenate([np.maximum(low, 0.0), np.minimum(high, edge)], axis=1)
         single = cut.astype(np.float32)
-        area = (single[:, 2] > single[:, 0]) & (single[:, 3] > single[:, 1])
+        area = (single[:, 2:] > single[:, :2]).all(axis=1)
         good = np.isfinite(boxes).all(axis=1) & (beyond <= ROUNDING) & area
     return good, cut
 
@@ -242,7 +234,7 @@ def repeated(columns: Sequence[NDArray[Any]]) -> Bools:
 
 
 def later(codes: Ints) -> Bools:
-    """Return which codes stood before; `NO_ID` never counts.
+    """Return which codes stood before.
 
     >>> later(np.array([4, 2, 4, 4])).tolist()
     [False, False, True, True]
@@ -250,7 +242,7 @@ def later(codes: Ints) -> Bools:
     order = np.argsort(codes, kind="stable")
     found = np.zeros(len(codes), dtype=bool)
     found[order[1:]] = codes[order[1:]] == codes[order[:-1]]
-    return found & (codes != NO_ID)
+    return found
 
 
 def positions(codes: Ints, known: Ints) -> Ints:

@@ -109,10 +109,11 @@ class _Voc:
 
     def read(self, split: str) -> None:
         """Read every image the list names."""
+        self.report.need_folder(self.root)
         listing = inside(self.root, f"ImageSets/Main/{split}.txt")
         if listing is None or not listing.is_file():
             known = sorted(path.stem for path in (self.root / "ImageSets" / "Main").glob("*.txt"))
-            remedy = f"no such list; there are: {', '.join(known[:10]) or 'none'}"
+            remedy = f"no such list; there are: {', '.join(known[:10]) or 'none'}; name one of them"
             self.report.fatal(self.root, f"ImageSets/Main/{split}.txt", "split", split, remedy)
             self.report.check()
             return

@@ -75,7 +75,7 @@ class Objects:
         if None in corners:
             drawn.set_aside(record, "bndbox", shown, "four numbers are needed; correct it")
         elif difficult not in ("0", "1"):
-            drawn.set_aside(record, "difficult", difficult, "use 0 or 1")
+            drawn.set_aside(record, "difficult", difficult, "write 0 or 1")
         else:
             values = [value for value in corners if value is not None]
             self._box(drawn, record, name, values, difficult == "1", shown)

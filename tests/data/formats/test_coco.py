@@ -5,6 +5,7 @@ import json
 import pickle
 import random
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,9 +14,9 @@ from PIL import Image
 
 from almining.data.formats import coco_boxes, table
 from almining.data.formats.coco import read_coco
+from almining.data.formats.coco_boxes import cut
+from almining.data.formats.coco_images import Listing
 from almining.data.formats.files import inside
-from almining.data.formats.listing import Listing
-from almining.data.formats.parts import Parts
 from almining.data.formats.report import ROUNDING, Drawn, Report
 from almining.data.pool import DataError
 from almining.records import Target
@@ -111,12 +112,18 @@ def random_set(seed, images=12, boxes=300):
             (0.01, {"image_id": rng.choice([99, "a", None, 1.0, True])}),
             (0.01, {"category_id": rng.choice([4, "zebra", None, [3], "03"])}),
             (0.01, {"id": rng.choice([1, None, "", 0])}),
+            (0.03, {"id": rng.choice([str(number), f"x{number}", 17 * 10**17, 10**30 + number])}),
+            (0.02, {"score": 0.5}),
+            (0.01, {"almining": {"origin": "mined", "score": 0.5}}),
             (0.02, {"iscrowd": rng.choice([1, True, None, 2, "no", [1]])}),
             (0.01, {"ignore": rng.choice([1, 0.0, {}])}),
         ):
             if rng.random() < chance:
                 row.update(change)
-        if rng.random() < 0.02:
+        for field in ("iscrowd", "area", "bbox", "category_id"):
+            if rng.random() < 0.01:
+                del row[field]
+        if rng.random() < 0.02 and "category_id" in row:
             row["image_id"], row["category_id"] = str(row["image_id"]), str(row["category_id"])
         if rows and rng.random() < 0.05:
             row = {**rng.choice(rows), "id": number}
@@ -217,6 +224,24 @@ def test_no_row_is_lost_between_chunks(read, monkeypatch, rows):
     assert [f.record for f in pool.findings] == ["annotation 10"]
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_batch_says_what_its_rows_say(seed):
+    entries = random_set(seed)["annotations"]
+    batch, single = table.Table(table.Ids()), table.Table(table.Ids())
+    for start in range(0, len(entries), 5):
+        batch.add(entries[start : start + 5])
+    for entry in entries:
+        single.add([entry])
+    batch.finish()
+    single.finish()
+    assert batch.bad == single.bad and batch.extras == single.extras and batch.bad and batch.extras
+    assert batch.columns.keys() == single.columns.keys() and batch.rows == single.rows
+    for name, column in batch.columns.items():
+        assert column.dtype == single.columns[name].dtype
+        assert np.array_equal(column, single.columns[name], equal_nan=column.dtype == float), name
+    assert batch.columns["ignore"].any()
+
+
 # what is asked for
 
 
@@ -260,7 +285,7 @@ def test_orphans(read):
     found = refused(read, change)
     assert [(f.record, f.field, f.value) for f in found] == [
         ("annotation 8", "image_id", "4"),
-        ("annotation 9", "image_id", "None"),
+        ("annotation 9", "image_id", "null or absent"),
     ]
     assert all("orphans" in f.remedy for f in found)
     pool = read(change, repair=("orphans",))
@@ -274,6 +299,19 @@ def test_orphans_of_an_image_set_aside_are_none(read):
     pool = read(at("images", 0, file_name="gone.png"), repair=("orphans",))
     assert pool.ids == ("2", "9") and [f.action for f in pool.findings] == ["quarantined"]
     assert [len(pool.target(i)) for i in pool.ids] == [1, 0]  # its boxes go to nobody
+
+
+def test_orphans_of_an_id_that_stands_twice_are_none(read):
+    change = at("images", 0, id=9)
+
+    def both(data):
+        change(data)
+        for entry in data["annotations"][:2]:
+            entry["image_id"] = 9
+
+    assert [f.record for f in refused(read, both)] == ["images[0]", "images[2]"]
+    pool = read(both, strict=False)
+    assert pool.ids == ("2",) and len(pool.findings) == 2
 
 
 def test_unknown_repairs(read):
@@ -301,9 +339,11 @@ def test_category_ids_as_text(read, kind):
 
 def test_category_ids_match_as_they_are_written(read):
     finding = refused(read, at("annotations", 0, category_id="03"))[0]
-    assert finding.value == "03" and "there are 3, 90" in finding.remedy
+    assert finding.value == "03" and "known: 3, 90" in finding.remedy
     finding = refused(read, at("categories", 0, id="3"))[0]
     assert finding.field == "id" and "twice" in finding.remedy
+    pool = read(at("annotations", 0, category_id="99"), strict=False)
+    assert [(f.action, f.field) for f in pool.findings] == [("quarantined", "category_id")]
     for key in ("x", 1.0, True, None, "²"):
         assert refused(read, at("categories", 0, id=key))[0].remedy == "a whole number is needed"
 
@@ -324,6 +364,100 @@ def test_ids_of_any_shape(read):
     assert pool.target(pool.ids[0]).labels.tolist() == [2, 1]
 
 
+WIDE = (10**17, 17 * 10**17, 2**62 - 1, 2**62, 2**63, 10**30)
+
+
+@pytest.mark.parametrize("key", [*WIDE, *(-key for key in WIDE)])
+@pytest.mark.parametrize("rows", [1, 8192])
+def test_wide_ids_are_found_beside_ids_of_any_shape(read, monkeypatch, key, rows):
+    monkeypatch.setattr(table, "ROWS", rows)
+
+    def change(data):
+        data["images"][0]["id"] = key  # a number among numbers
+        for entry in data["annotations"][:2]:
+            entry["image_id"] = key
+        data["annotations"][0]["id"] = str(key)
+        data["annotations"][2].update(id=key, image_id="2")  # a text among numbers
+
+    (twice,) = [f for f in refused(read, change) if f.field == "id"]
+    assert twice.record == f"annotation {key}" and twice.value == str(key)
+    pool = read(change, repair=("renumber",))
+    assert pool.ids == (str(key), "2", "9") and [len(pool.target(i)) for i in pool.ids] == [2, 1, 0]
+    assert {f.field for f in pool.findings} == {"id", "image_id"}
+
+
+UNUSABLE = {
+    "no image": {"image_id": 99},
+    "no id": {"id": None},
+    "id twice": {"id": 1},
+    "no category": {"category_id": 99},
+    "no box": {"bbox": None},
+    "image set aside": {"image_id": 2},
+}
+
+
+@pytest.mark.parametrize("case", UNUSABLE)
+def test_repairs_are_counted_of_what_is_read(read, case):
+    def change(data):
+        data["images"][1]["file_name"] = "gone.png"
+        data["annotations"][2]["image_id"] = 9
+        data["annotations"][1].update(UNUSABLE[case])
+        for entry in data["annotations"][:2]:
+            del entry["iscrowd"], entry["area"]
+
+    found = [f for f in read(change, strict=False).findings if f.action == "repaired"]
+    assert [(f.field, f.record) for f in found] == [
+        ("iscrowd", "annotation 1"),
+        ("area", "annotation 1"),
+    ]
+
+
+LOST = (
+    "x" * 300 + ".png",
+    "x" * 300 + "/7.png",
+    "x" * 300 + "\\7.png",
+    "x/" * 3000,
+    "\ud800/7.png",
+)
+
+
+@pytest.mark.parametrize("name", LOST, ids=range(len(LOST)))
+def test_a_name_no_file_can_have(read, name):
+    (finding,) = refused(read, at("images", 0, file_name=name))
+    assert finding.record == "image 7" and finding.field == "file_name"
+    assert "no file can be looked up" in finding.remedy and finding.remedy.endswith("correct it")
+    assert read(at("images", 0, file_name=name), strict=False).ids == ("2", "9")
+
+
+def test_a_category_id_of_any_length(read):
+    found = refused(read, at("categories", 0, id="9" * 5000))
+    assert found[0].record == "categories[0]" and len(found[0].value) == 120
+    assert "known: 3)" in found[1].remedy
+
+
+def test_no_folder_of_images(read, tmp_path):
+    read()
+    with pytest.raises(DataError, match=r"gone: error; there is no such folder") as error:
+        read_coco(tmp_path / "set.json", tmp_path / "gone")
+    assert len(error.value.findings) == 1
+
+
+def test_errors_are_shown_before_what_is_only_told(read):
+    def change(data):
+        data["annotations"][0:0] = [annotation(100 + i, 7, 3, [39, i, 9, 1]) for i in range(25)]
+        data["annotations"][-1]["bbox"] = None
+
+    with pytest.raises(DataError) as error:
+        read(change)
+    first, second = str(error.value).splitlines()[1:3]
+    assert "annotation 5: bbox" in first and "error" in first and "annotation 100" in second
+
+
+def test_a_score_is_passed_by(read):
+    plain = said(read())
+    assert said(read(at("annotations", 0, score=0.5))) == plain
+
+
 def test_all_findings_come_at_once(read):
     def change(data):
         data["categories"][1]["name"] = "zebra"
@@ -340,6 +474,26 @@ def test_one_file_of_two_images_is_a_warning(read):
     (finding,) = pool.findings
     assert finding.action == "warning" and finding.record == "image 7 and image 2"
     assert len(pool) == 3 and finding.field == "file_name"
+
+
+def test_one_file_spelled_with_another_slash(read, tmp_path):
+    (tmp_path / "images/sub").mkdir()
+    (tmp_path / "images/7.png").rename(tmp_path / "images/sub/7.png")
+
+    def change(data):
+        data["images"][0]["file_name"] = "sub\\7.png"
+        data["images"][1]["file_name"] = "sub/7.png"
+
+    found = {f.action: f for f in read(change).findings}
+    assert found["repaired"].remedy == "read sub/7.png" and found["repaired"].record == "image 7"
+    assert found["warning"].record == "image 7 and image 2" and len(found) == 2
+
+
+def test_the_video_of_a_frame(read):
+    both = at("images", 0, sequence="a", video="b", frame=3)
+    assert (read(both).info("7").video, read(both).info("7").frame) == ("a", 3)
+    assert read(at("images", 0, video="b", frame=True)).info("7").video == "b"
+    assert read(at("images", 0, video=5, frame=True)).info("7").frame is None
 
 
 @pytest.mark.parametrize("side", [0, -3, 2**31, 10**400, "40", 40.0, True, None])
@@ -360,6 +514,10 @@ def test_the_collector_is_on_again(read):
 
     read()
     assert gc.isenabled()
+    gc.disable()
+    read()
+    assert not gc.isenabled()
+    gc.enable()
     refused(read, at("annotations", 0, bbox=None))
     assert gc.isenabled()
 
@@ -412,9 +570,9 @@ def test_same_name_in_two_folders(read, tmp_path):
 def test_parts_are_targets_of_their_own():
     boxes = torch.arange(20.0).reshape(5, 4)
     ignore = torch.tensor([False, False, True, False, False])
-    parts = Parts(Target(boxes, torch.tensor([1, 2, 3, 4, 5]), ignore=ignore, complete=False))
+    whole = Target(boxes, torch.tensor([1, 2, 3, 4, 5]), ignore=ignore, complete=False)
     for start, stop in ((0, 0), (0, 2), (1, 4), (4, 5)):
-        part = parts.cut(start, stop)
+        part = cut(whole, start, stop)
         rows = torch.arange(start, stop)
         checked = Target(boxes[rows], rows + 1, ignore=ignore[rows], complete=False)
         for name in ("boxes", "labels", "ignore", "scores", "negatives"):
@@ -423,13 +581,25 @@ def test_parts_are_targets_of_their_own():
             assert torch.equal(one.nan_to_num(7), other.nan_to_num(7))
         for name in ("origin", "tags", "absent", "complete"):
             assert getattr(part, name) == getattr(checked, name)
-    parts.cut(0, 2).boxes.add_(1)
-    assert boxes[0, 0] == 0
+
+
+def test_what_is_done_to_one_target_is_done_to_no_other(read):
+    pool = read()
+    before = said(pool)
+    spoilt = pool.target("7")
+    for name in ("boxes", "labels", "ignore", "scores"):
+        getattr(spoilt, name).fill_(1)
+    after = said(pool)
+    assert after[0].pop("7") != before[0].pop("7") and after == before
+    assert len(spoilt) == 2 and float(spoilt.scores[0]) == 1
+    moved, chosen = pool.target("2").to("cpu"), pool.target("2").select(torch.tensor([0]))
+    again = replace(pool.target("2"), tags=frozenset({1}))
+    assert all(one.boxes.tolist() == [[3.5, 4.25, 8.5, 10.25]] for one in (moved, chosen, again))
 
 
 def test_a_part_does_not_drag_the_whole_along():
     whole = Target(torch.zeros(100_000, 4), torch.ones(100_000, dtype=torch.int64))
-    data = pickle.dumps(Parts(whole).cut(10, 13))
+    data = pickle.dumps(cut(whole, 10, 13))
     assert len(data) < 3000
     assert len(pickle.loads(data)) == 3
 
@@ -446,6 +616,8 @@ def test_extras_are_kept_for_the_targets(read):
     assert target.origin == ("mined", "human") and not target.complete
     assert target.scores[0] == 0.5 and bool(target.scores[1].isnan())
     assert said(read(change))[0]["2"] == said(read())[0]["2"]
+    alone = read(at("images", 0, almining={"complete": False}))
+    assert [alone.target(i).complete for i in alone.ids] == [False, True, True]
 
 
 @pytest.mark.parametrize("rows", [1, 8192])
@@ -460,6 +632,7 @@ def test_rows_are_numbered_through_all_chunks(read, monkeypatch, rows):
     assert pool.target("7").ignore.tolist() == [False, True]
     assert pool.target("7").origin == ("human", "human") and pool.target("2").origin == ("mined",)
     (finding,) = refused(read, at("annotations", 2, iscrowd="no"))
-    assert finding.record == "annotation 5" and finding.value == "no"
+    assert finding.record == "annotation 5" and finding.value == "'no'"
     assert refused(read, at("annotations", 2, id=True))[0].value == "True"
     assert refused(read, at("images", 2, id=True))[0].value == "True"
+    assert refused(read, at("images", 2, id=None))[0].value == "null or absent"

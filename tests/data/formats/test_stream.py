@@ -6,6 +6,7 @@ import tracemalloc
 
 import pytest
 
+from almining.data.formats.parse import unique
 from almining.data.formats.report import Report
 from almining.data.formats.stream import read_lists
 from almining.progress import bar
@@ -89,6 +90,62 @@ def test_random_documents_through_every_window(stream, seed):
         assert {k: [{f: r[f] for f in LISTS[k]} for r in v] for k, v in found.items()} == kept
 
 
+def plainly(raw):
+    """Return the lists as a reader without a window sees them, or what is wrong."""
+    try:
+        data = json.loads(raw.decode().removeprefix("\ufeff"), object_pairs_hook=unique)
+    except (ValueError, RecursionError) as error:
+        return None, error
+    kinds = [type(data), *(type(data.get(name)) for name in LISTS if isinstance(data, dict))]
+    rows = [row for name in LISTS for row in data[name]] if kinds == [dict, *[list] * 3] else [None]
+    if not all(isinstance(row, dict) for row in rows):
+        return None, None
+    return {name: data[name] for name in data if name in LISTS and data[name]}, None
+
+
+BITS = ['"', "\\", "{", "}", "[", "]", ",", ":", "}, {", '"}, {"', "], [", "e", ".", "-", "1", "0"]
+BITS += [
+    "null",
+    "NaN",
+    "tru",
+    "\n",
+    "\r",
+    "\0",
+    "\\u12",
+    "\\ud83d",
+    '"id": 1,',
+    "é",
+    "1e400",
+    "\ufeff",
+]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_damaged_documents_are_judged_as_without_a_window(stream, seed):
+    rng, verdicts = random.Random(200 + seed), set()
+    for _ in range(40):
+        data = {name: [entry(rng) for _ in range(rng.randrange(4))] for name in LISTS}
+        text = json.dumps({**data, "info": value(rng, 2)}, indent=rng.choice([None, 1]))
+        raw = bytearray(text.encode("utf-8", "surrogatepass"))
+        for _ in range(rng.randrange(3)):
+            at = rng.randrange(len(raw))
+            bit = rng.choice([rng.choice(BITS).encode(), bytes([rng.randrange(256)])])
+            raw[at : at + rng.randrange(4)] = bit if rng.random() < 0.7 else b""
+        raw = raw[: rng.randrange(len(raw))] if rng.random() < 0.1 else raw
+        wanted, error = plainly(bytes(raw))
+        verdicts.add(wanted is None)
+        for options in ({}, {"window": rng.randrange(1, 9)}, {"window": rng.randrange(9, 99)}):
+            found, findings = stream(bytes(raw), **options)
+            assert bool(findings) == (wanted is None), (raw, findings)
+            if wanted is not None:
+                assert repr({k: v for k, v in found.items() if v}) == repr(wanted)
+            elif isinstance(error, json.JSONDecodeError) and error.msg in findings[0].remedy:
+                assert findings[0].record == f"line {error.lineno}, column {error.colno}"
+        _, findings = stream(bytes(raw), window=rng.randrange(1, 60), longest=rng.randrange(1, 60))
+        assert bool(findings) == (wanted is None), (raw, findings)
+    assert verdicts == {True, False}
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_pretty_and_packed_texts_say_the_same(stream, seed):
     rng = random.Random(100 + seed)
@@ -123,7 +180,7 @@ def test_every_cut_is_an_error(stream, window, longest):
     text = document('[{"id": 1, "x": [1, {"y": "z"}]}]', '[{"id": -2}, {"id": 3}]', more='"v": 1, ')
     for end in range(len(text)):
         _, findings = stream(text[:end], window=window, longest=longest)
-        assert "cut short" in one(findings).remedy, text[:end]
+        assert ("cut short" if end else "is empty") in one(findings).remedy, text[:end]
         assert findings[0].action == "error" and findings[0].field == "JSON"
 
 
@@ -192,20 +249,23 @@ def test_a_key_that_stands_twice(stream, window, longest):
     for text, (key, where) in cases.items():
         _, findings = stream(text, window=window, longest=longest)
         assert one(findings).field == "key" and findings[0].value == key
-        assert "twice" in findings[0].remedy and where in findings[0].record
+        assert "twice" in findings[0].remedy
+        assert findings[0].record.partition(", in ")[2] == where
 
 
 @pytest.mark.parametrize("text", ["[]", "[1, 2", '"a"', "3", "null"])
 def test_wrong_top_level(stream, text):
     _, findings = stream(text)
     assert one(findings).field == "top level" and "an object with the lists" in findings[0].remedy
+    _, findings = stream(text, window=1, longest=1)
+    assert one(findings).field == "top level"
 
 
 def test_wrong_lists(stream):
     _, findings = stream('{"images": {"id": [1]}, "annotations": "x"}')
     assert [(f.field, f.value) for f in findings] == [
-        ("images", "dict"),
-        ("annotations", "str"),
+        ("images", "an object"),
+        ("annotations", "a text"),
         ("categories", "absent"),
     ]
     found, findings = stream(document('[{"id": 1}, 7, [2], {"id": 3}]'))
@@ -234,6 +294,9 @@ def test_deep_nesting_and_huge_numbers(stream):
         for longest in (10, 10**7):
             _, findings = stream(document(more=more), longest=longest)
             assert one(findings).field == "JSON" and findings[0].action == "error"
+    deep = f'"x": {"[" * 5000}{"]" * 5000}, '
+    _, findings = stream(document(more=deep), window=1, longest=1)  # each list is long
+    assert one(findings).value == "nested too deeply" and findings[0].record == "x"
     found, findings = stream(document(f'[{{"id": 1{"0" * 400}}}]'), window=16)
     assert findings == [] and found["images"] == [{"id": 10**400}]
 

@@ -153,9 +153,12 @@ def _read(source: str, seed: int, images: int | None, test: int | None) -> tuple
                 held_out = read_voc(path, theirs, classes=learned.classes)
                 return _some(learned, images, seed), _some(held_out, test, seed)
         raise ValueError(
-            f"{path / 'ImageSets' / 'Main'} holds neither trainval.txt and test.txt "
-            "nor train.txt and val.txt"
+            f"ALMINING_DATA = {source!r}: {path / 'ImageSets' / 'Main'} holds neither trainval.txt "
+            "and test.txt nor train.txt and val.txt; write lists of the images to learn from and "
+            "to measure on"
         )
+    if not path.is_file():
+        raise ValueError(f"ALMINING_DATA = {source!r}: there is no file {path}; correct the path")
     everything = read_coco(path, coco_images(path))
     order = torch.randperm(len(everything), generator=generator(seed, "split")).tolist()
     ids = [everything.ids[position] for position in order]

@@ -157,3 +157,11 @@ def test_the_same_ten_lines_on_blood_cells(
     history = run(recipe, made.detector, made.pool, **ask, progress=False)
     assert history.rows[1].images == 5 and "AP50" in history.rows[1].metrics
     assert history.rows[1].boxes > history.rows[0].boxes
+
+
+def test_a_data_set_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"there is no file .*gone\.json; correct the path"):
+        lab.setup(data=f"coco:{tmp_path / 'gone.json'}", device="cpu")
+    (tmp_path / "ImageSets" / "Main").mkdir(parents=True)
+    with pytest.raises(ValueError, match=r"nor train\.txt and val\.txt; write lists of the images"):
+        lab.setup(data=f"voc:{tmp_path}", device="cpu")

@@ -73,16 +73,32 @@ class Finding:
         )
 
 
+class Findings(tuple[Finding, ...]):
+    """Findings that show themselves line by line.
+
+    >>> Findings([Finding("a.json", "image 3", "width", "0", "repaired", "read from the file")])
+    1 finding:
+    a.json: image 3: width = 0: repaired; read from the file
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        """Count them and show the first twenty."""
+        lines = [f"{len(self)} finding{'s' * (len(self) != 1)}{':' * bool(self)}"]
+        lines += [str(finding) for finding in self[:20]]
+        if len(self) > 20:
+            lines.append(f"... and {len(self) - 20} more")
+        return "\n".join(lines)
+
+
 class DataError(ValueError):
     """Raised once, with everything that is wrong in a data set."""
 
     def __init__(self, findings: Sequence[Finding]) -> None:
         """Keep the findings and show the first twenty."""
-        self.findings = tuple(findings)
-        shown = [str(finding) for finding in self.findings[:20]]
-        if len(self.findings) > 20:
-            shown.append(f"... and {len(self.findings) - 20} more, all in .findings")
-        super().__init__("\n".join([f"{len(self.findings)} problem(s) in the data:", *shown]))
+        self.findings = Findings(findings)
+        super().__init__(f"the data cannot be used as they are; {self.findings!r}")
 
 
 class Pool:
@@ -139,7 +155,7 @@ class Pool:
         self._since = dict(since or {})
         for image_id in (*self._infos, *self._since):
             self._known(image_id)
-        self.findings = tuple(findings)
+        self.findings = Findings(findings)
 
     def _check(self, image_id: str, target: Target) -> None:
         if not isinstance(image_id, str) or not image_id:
@@ -239,7 +255,7 @@ class Pool:
         for image_id in why:
             self._known(image_id)
         rest = self.subset(image_id for image_id in self.ids if image_id not in why)
-        rest.findings = (*self.findings, *why.values())
+        rest.findings = Findings((*self.findings, *why.values()))
         return rest
 
     def updated(self, targets: Mapping[str, Target], *, cycle: int) -> Pool:

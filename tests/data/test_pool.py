@@ -160,7 +160,7 @@ def test_data_error_holds_every_finding() -> None:
     )
     assert len(error.findings) == 25
     assert (
-        "25 problem" in str(error)
+        "25 findings:" in str(error)
         and "0.xml: object 1: xmin = NaN" in str(error)
         and "5 more" in str(error)
     )

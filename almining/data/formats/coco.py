@@ -2,7 +2,7 @@
 
 COCO's x y w h is met here and goes no further. Masks and keypoints are not read. The file is read
 in pieces (`data.stream`) into columns (`data.table`); boxes that raise a question are judged one by
-one in the order of the file (`data.report`), all others at once.
+one in the order of the file (`data.formats.drawn`), all others at once.
 """
 
 from __future__ import annotations
@@ -18,14 +18,9 @@ from typing import Any
 from almining.data.formats.coco_boxes import Boxes, Categories
 from almining.data.formats.coco_images import FIELDS as IMAGE_FIELDS
 from almining.data.formats.coco_images import Images
+from almining.data.formats.drawn import judge_format, make_pool
 from almining.data.formats.extras import named, with_cycles
-from almining.data.formats.report import (
-    Report,
-    check_repairs,
-    judge_format,
-    make_pool,
-    spelled_twice,
-)
+from almining.data.formats.report import Report, check_repairs, spelled_twice
 from almining.data.formats.stream import read_lists
 from almining.data.formats.table import FIELDS, Ids, Table
 from almining.data.pool import Pool

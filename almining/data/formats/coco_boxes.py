@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 from almining.data.formats.coco_images import ASIDE, Images
+from almining.data.formats.drawn import Drawn
 from almining.data.formats.extras import Held
-from almining.data.formats.report import ABSENT, Drawn, Report
+from almining.data.formats.report import ABSENT, Report
 from almining.data.formats.table import (
     MARKS,
     NO_ID,

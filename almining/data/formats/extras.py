@@ -16,8 +16,9 @@ import numpy as np
 import torch
 
 from almining.checks import HUMAN, MINED
+from almining.data.formats.drawn import Drawn
 from almining.data.formats.export import number
-from almining.data.formats.report import Drawn, Report
+from almining.data.formats.report import Report
 from almining.data.pool import ImageInfo, Pool
 from almining.records import Target
 

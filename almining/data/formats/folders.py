@@ -13,8 +13,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from almining.checks import check_whole
+from almining.data.formats.drawn import make_pool
 from almining.data.formats.files import BROKEN, SUFFIXES, Header, read_header, reason
-from almining.data.formats.report import Report, make_pool
+from almining.data.formats.report import Report
 from almining.data.pool import ImageInfo, Pool
 from almining.progress import bar
 

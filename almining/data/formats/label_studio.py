@@ -18,10 +18,11 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from torch import Tensor
 
 from almining.checks import HUMAN
+from almining.data.formats.drawn import make_pool
 from almining.data.formats.extras import Held, is_origin, single
 from almining.data.formats.files import inside, known_size
 from almining.data.formats.parse import read_json
-from almining.data.formats.report import Report, check_repairs, make_pool, spelled_twice
+from almining.data.formats.report import Report, check_repairs, spelled_twice
 from almining.data.pool import ImageInfo, Pool
 
 FROM, TO = "label", "image"

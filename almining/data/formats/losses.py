@@ -12,7 +12,7 @@ from typing import Literal
 from almining.checks import HUMAN, MINED
 from almining.data.formats.export import number
 from almining.data.formats.report import Report
-from almining.data.pool import Finding, Pool
+from almining.data.pool import Findings, Pool
 from almining.records import Target
 
 Incomplete = Literal["refuse", "write", "skip"]
@@ -57,10 +57,10 @@ class Losses:
                 record = image_id if row is None else f"{image_id} box {row + 1}"
                 self.note(record, field, value, outcome)
 
-    def close(self) -> tuple[Finding, ...]:
+    def close(self) -> Findings:
         """Return the findings, or raise a `DataError` when any of it was refused."""
         self.report.check()
-        return tuple(self.report.findings)
+        return Findings(self.report.findings)
 
 
 def _beside_boxes(

@@ -2,7 +2,7 @@
 
 Ids become int64, boxes float64, so a million annotations take some tens of megabytes. `plain` finds
 boxes nothing can be said about; every other box, and every box of its image, is judged one by one
-in `data.report`, where the rules are. In doubt a box is not plain.
+in `data.formats.drawn`, where the rules are. In doubt a box is not plain.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from almining.data.formats.drawn import ROUNDING
 from almining.data.formats.extras import KEY
-from almining.data.formats.report import ABSENT, ROUNDING
+from almining.data.formats.report import ABSENT
 
 Ints = NDArray[np.int64]
 Bools = NDArray[np.bool_]

@@ -227,7 +227,7 @@ def open_video(path: Path) -> Any:
 
 def pixels_of(frame: Any) -> NDArray[np.uint8]:
     """Return a frame as (h, w, 3), RGB, as stored."""
-    pixels: NDArray[np.uint8] = frame.to_ndarray(format="rgb24")
+    pixels: NDArray[np.uint8] = frame.to_ndarray(format="rgb24", threads=1)  # as when decoding
     return pixels
 
 

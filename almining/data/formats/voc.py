@@ -11,17 +11,10 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
+from almining.data.formats.drawn import Drawn, judge_format, make_pool
 from almining.data.formats.files import DRIVE, SUFFIXES, inside, known_size
 from almining.data.formats.parse import Element, read_xml
-from almining.data.formats.report import (
-    Drawn,
-    Report,
-    broken_link,
-    check_repairs,
-    judge_format,
-    make_pool,
-    spelled_twice,
-)
+from almining.data.formats.report import Report, broken_link, check_repairs, spelled_twice
 from almining.data.formats.voc_objects import Objects, repeated
 from almining.data.pool import ImageInfo, Pool
 

@@ -10,8 +10,8 @@ import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from almining.data.formats.drawn import Drawn
 from almining.data.formats.parse import Element
-from almining.data.formats.report import Drawn
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 

@@ -14,9 +14,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from almining.checks import HUMAN, MINED
+from almining.data.formats.drawn import make_pool
 from almining.data.formats.extras import Held, single
 from almining.data.formats.files import SUFFIXES, inside, known_size
-from almining.data.formats.report import Report, make_pool, spelled_twice
+from almining.data.formats.report import Report, spelled_twice
 from almining.data.pool import ImageInfo, Pool
 from almining.progress import bar
 

@@ -16,8 +16,9 @@ from almining.data.formats import coco_boxes, table
 from almining.data.formats.coco import read_coco
 from almining.data.formats.coco_boxes import cut
 from almining.data.formats.coco_images import Listing
+from almining.data.formats.drawn import ROUNDING, Drawn
 from almining.data.formats.files import inside
-from almining.data.formats.report import ROUNDING, Drawn, Report
+from almining.data.formats.report import Report
 from almining.data.pool import DataError
 from almining.records import Target
 

@@ -288,7 +288,7 @@ def test_frames_without_a_number_or_with_the_same(tmp_path: Path) -> None:
         put(tmp_path / name)
     text = raised(read_frames, tmp_path)
     assert "01.jpg, 1.jpg" in text and "cover.jpg, end.jpg" in text
-    assert "as in 000123.jpg" in text and "2 problem(s)" in text
+    assert "as in 000123.jpg" in text and "2 findings:" in text
     pool = read_frames(tmp_path, name="v", strict=False)
     assert pool.ids == ("v/000002",) and len(pool.findings) == 2
 

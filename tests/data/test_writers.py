@@ -184,7 +184,9 @@ def test_voc_refuses_ids_its_list_would_change(tmp_path):
 WRITERS = {
     "coco": lambda pool, root, **more: write_coco(pool, root / "x.json", copy=True, **more),
     "voc": lambda pool, root, **more: write_voc(pool, root, "train", **more),
-    "yolo": lambda pool, root, **more: write_yolo(pool, root, "train", **more),
+    "yolo": lambda pool, root, **more: write_yolo(
+        pool, root, "train", **{"incomplete": "write", **more}
+    ),
     "label studio": lambda pool, root, **more: write_label_studio(pool, root / "x.json", **more),
 }
 
@@ -310,8 +312,8 @@ def test_a_label_left_from_before_does_not_label_an_image(tmp_path):
         root = tmp_path / write.__name__
         write(labelled, root, "train")
         with pytest.raises(FileExistsError):
-            write(unknown, root, "train")
-        write(unknown, root, "train", overwrite=True)
+            write(unknown, root, "train", incomplete="write")
+        write(unknown, root, "train", incomplete="write", overwrite=True)
         pool = read(root, "train")
         assert pool.target(pool.ids[0]).state == "unlabelled"
 
@@ -323,7 +325,7 @@ def test_image_files_are_copied_byte_for_byte(tmp_path):
     content = source.read_bytes()
     pool = make({"x/y": Target.unknown()}, infos={"x/y": ImageInfo(path=source)})
     write_voc(pool, tmp_path / "voc", "train")
-    write_yolo(pool, tmp_path / "yolo", "val")
+    write_yolo(pool, tmp_path / "yolo", "val", incomplete="write")
     write_coco(pool, tmp_path / "coco/x.json", copy=True)
     for name in ("voc/JPEGImages/x/y.JPG", "yolo/images/val/x/y.JPG", "coco/images/x/y.JPG"):
         assert (tmp_path / name).read_bytes() == content
@@ -375,7 +377,7 @@ def test_real_sets_survive(tmp_path, real_data, name):
         same(pool.target(old), voc.target(new), ("boxes", "labels", "ignore", "complete"))
         first, second = pool.info(old).path, voc.info(new).path
         assert Path(first).read_bytes() == Path(second).read_bytes()
-    write_yolo(pool, tmp_path / "yolo", "train")
+    write_yolo(pool, tmp_path / "yolo", "train", incomplete="write")
     yolo = read_yolo(tmp_path / "yolo", "train")
     write_label_studio(pool, tmp_path / "tasks.json")
     folder = pool.info(pool.ids[0]).path.parent
@@ -400,4 +402,4 @@ def test_missing_and_odd_files_are_named(tmp_path):
     )
     for write in (write_voc, write_yolo):
         with pytest.raises(ValueError, match=r"a\.dat does not end as an image does"):
-            write(pool, tmp_path / "x", "train")
+            write(pool, tmp_path / "x", "train", incomplete="write")

@@ -90,28 +90,34 @@ def _beside_boxes(
             yield field, None, value, "it is left out"
 
 
-def without_sparse(pool: Pool, losses: Losses, incomplete: Incomplete) -> list[str]:
+def without_incomplete(
+    pool: Pool,
+    losses: Losses,
+    incomplete: Incomplete,
+    states: Collection[str] = ("sparse",),
+) -> list[str]:
     """Return the ids to write to a format that cannot say that boxes are missing.
 
     Args:
         pool: what is written.
-        losses: where sparse images are noted.
+        losses: where images in one of the states are noted.
         incomplete: `"refuse"` them, `"write"` them as if they were complete, or `"skip"` them.
+        states: which states of an image read as complete.
     """
     outcomes = {
-        "refuse": f"{losses.form} has no word for missing boxes, so the image would read as "
-        "complete; pass incomplete='skip' to leave such images out, 'write' to write them",
-        "write": "the image reads as complete",
+        "refuse": f"{losses.form} has no word for missing boxes, so they would count as "
+        "background; pass incomplete='skip' to leave such images out, 'write' to write them",
+        "write": "missing boxes count as background",
         "skip": "the image is left out",
     }
     if incomplete not in outcomes:
         raise ValueError(f"incomplete = {incomplete!r}: use one of {', '.join(outcomes)}")
-    sparse = {image_id for image_id in pool.ids if pool.target(image_id).state == "sparse"}
+    bad = {image_id for image_id in pool.ids if pool.target(image_id).state in states}
     for image_id in pool.ids:
-        if image_id in sparse:
+        if image_id in bad:
             refused = incomplete == "refuse"
             losses.note(image_id, "complete", False, outcomes[incomplete], refused=refused)
-    return [image_id for image_id in pool.ids if incomplete == "write" or image_id not in sparse]
+    return [image_id for image_id in pool.ids if incomplete == "write" or image_id not in bad]
 
 
 def plain_boxes(

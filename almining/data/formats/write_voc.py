@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from html import escape
 
 from almining.data.formats.export import Folder, size_of, write_files
-from almining.data.formats.losses import Box, Incomplete, Losses, plain_boxes, without_sparse
+from almining.data.formats.losses import Box, Incomplete, Losses, plain_boxes, without_incomplete
 from almining.data.formats.names import check_pool, file_stem, suffix
 from almining.data.formats.voc import VOC_CLASSES
 from almining.data.pool import Finding, Pool
@@ -70,7 +70,7 @@ def write_voc(
     folder, listing = Folder(root, overwrite), f"ImageSets/Main/{file_stem(split)}.txt"
     losses = Losses(folder.root / listing, "VOC", held=("ignore",))
     names, images, rows, texts = {}, {}, {}, {}
-    for image_id in without_sparse(pool, losses, incomplete):
+    for image_id in without_incomplete(pool, losses, incomplete):
         name = names[image_id] = _name(image_id, losses)
         images[image_id] = f"{IMAGES}/{name}{suffix(pool, image_id)}"
         size = size_of(pool, image_id)

@@ -11,7 +11,7 @@ import re
 
 from almining.checks import HUMAN
 from almining.data.formats.export import Folder, number, size_of, write_files
-from almining.data.formats.losses import Incomplete, Losses, plain_boxes, without_sparse
+from almining.data.formats.losses import Incomplete, Losses, plain_boxes, without_incomplete
 from almining.data.formats.names import check_pool, file_stem, suffix
 from almining.data.formats.report import Report
 from almining.data.formats.yolo import DATA, read_names
@@ -43,8 +43,9 @@ def write_yolo(
         pool: what to write.
         root: the folder that holds these; it may hold other splits of the same classes.
         split: `"train"`, `"val"`, `"test"` or another name.
-        incomplete: what to do with sparse images, whose missing boxes YOLO would call background:
-            `"refuse"`, `"skip"` them, or `"write"` them as if they were complete.
+        incomplete: what to do with images whose missing boxes YOLO would call background:
+            `"refuse"` them, `"skip"` them, or `"write"` sparse ones as if they were complete and
+            unlabelled ones without a label file, which Ultralytics trains on all the same.
         scores: write the score of a mined box as the sixth column, as predictions have it; not for
             training.
         copy: copy the image files, byte for byte; PNG of 8 bits where the pool has no file.
@@ -56,11 +57,10 @@ def write_yolo(
         or boxes it concerns; empty when `read_yolo` gives back all of the pool. YOLO holds boxes
         and classes in order. It does not hold ignored boxes, which are left out, as Ultralytics'
         own converters do; origin, scores unless asked for, tags, absent classes, negatives, video,
-        frame and cycle; and, unless it is `images/<split>/<name>`, the id. An unlabelled image is a
-        finding too: `read_yolo` tells it from an empty one, Ultralytics trains on it as background.
+        frame and cycle; and, unless it is `images/<split>/<name>`, the id.
 
     Raises:
-        DataError: for sparse images, unless `incomplete` says what to do.
+        DataError: for images that are not complete, unless `incomplete` says what to do.
         FileExistsError: naming a file that is there, unless `overwrite`.
         ValueError: for an id that makes no file name, a link in the way, a `data.yaml` of other
             classes, or files in the split's folders that would be read as part of it.
@@ -75,7 +75,8 @@ def write_yolo(
     folder = Folder(root, overwrite)
     losses = Losses(folder.root / "labels" / split, "YOLO")
     images, texts = {}, {}
-    for image_id in without_sparse(pool, losses, incomplete):
+    trained_on = ("sparse", "tagged", "unlabelled")  # as if what has no box were background
+    for image_id in without_incomplete(pool, losses, incomplete, trained_on):
         name = _name(image_id, split, losses)
         images[image_id] = f"images/{split}/{name}{suffix(pool, image_id)}"
         texts[image_id] = f"labels/{split}/{name}.txt", _labels(pool, image_id, losses, scores)
@@ -113,11 +114,6 @@ def _labels(pool: Pool, image_id: str, losses: Losses, scores: bool) -> str | No
     }
     losses.image(pool, image_id, target, scored=scored)
     if target.state in ("unlabelled", "tagged"):
-        outcome = (
-            "it gets no label file, which read_yolo takes for unlabelled and Ultralytics for "
-            "background; keep it out of what Ultralytics trains on"
-        )
-        losses.note(image_id, "unlabelled", target.state, outcome)
         return None
     height, width = size_of(pool, image_id)
     lines = []

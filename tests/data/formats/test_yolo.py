@@ -34,9 +34,8 @@ def test_round_trip(tmp_path_factory, pool, scores):
     findings = write_yolo(pool, root, "train", incomplete="write", scores=scores)
     back = quietly(root, "train")
     expected = lost(pool, pool.ids)
-    expected["complete"] = sum(pool.target(i).state == "sparse" for i in pool.ids)
+    expected["complete"] = sum(not pool.target(i).complete for i in pool.ids)
     expected["id"] = sum(i != "images/train/x" for i in pool.ids)
-    expected["unlabelled"] = sum(pool.target(i).state in ("unlabelled", "tagged") for i in pool.ids)
     assert back.classes == pool.classes and len(back) == len(pool)
     for image_id in pool.ids:
         old = pool.target(image_id)
@@ -93,7 +92,7 @@ def test_splits_share_one_data_yaml(tmp_path):
     assert data["names"] == {0: "cat", 1: "dog"}
     other = make({"a": Target.unknown()}, ("dog", "cat"))
     with pytest.raises(ValueError, match=r"names the classes .* write to another folder"):
-        write_yolo(other, tmp_path, "test")
+        write_yolo(other, tmp_path, "test", incomplete="write")
     (tmp_path / "data.yaml").write_text("names: [cat, dog]\ntest: elsewhere\n")
     with pytest.raises(ValueError, match="split 'test' is 'elsewhere'"):
         write_yolo(pool, tmp_path, "test")
@@ -126,7 +125,18 @@ def test_files_that_would_join_the_split_are_refused(tmp_path):
 def test_a_folder_called_images_in_an_id_is_refused(tmp_path):
     pool = make({"x/images/a": Target.unknown()})
     with pytest.raises(ValueError, match="look for the labels under 'labels'"):
+        write_yolo(pool, tmp_path, "train", incomplete="write")
+
+
+@pytest.mark.parametrize("unknown", [Target.unknown(), Target.unknown({1})])
+def test_unlabelled_images_are_no_background_unasked(tmp_path, unknown):
+    pool = make({"a": unknown, "b": Target(some_boxes(BOX), torch.tensor([1]))})
+    with pytest.raises(DataError, match=r"a: complete = False.*count as background"):
         write_yolo(pool, tmp_path, "train")
+    write_yolo(pool, tmp_path, "train", incomplete="skip")
+    assert quietly(tmp_path, "train").ids == ("images/train/b",)
+    write_yolo(pool, tmp_path, "val", incomplete="write")
+    assert quietly(tmp_path, "val").target("images/val/a").state == "unlabelled"
 
 
 def data(root, lines, names=NAMES, image="a.png"):

@@ -89,9 +89,10 @@ class History:
         return f"History({self.name}: {where}{found}{waiting}{broken})"
 
     def to_json(self) -> str:
-        """Return name, rows and the ids of pending requests as JSON, without detector and pool.
+        """Return name, rows, ids of pending requests and of broken images as JSON.
 
-        A metric that is not defined, such as the AP of a class without a test box, is null.
+        Detector and pool are left out. A metric that is not defined, such as the AP of a class
+        without a test box, is null.
         """
         rows = [
             {name: getattr(row, name) for name in Row.__dataclass_fields__} for row in self.rows
@@ -101,7 +102,12 @@ class History:
                 key: value if value == value else None for key, value in row["metrics"].items()
             }
         return json.dumps(
-            {"name": self.name, "rows": rows, "pending": [request.id for request in self.pending]}
+            {
+                "name": self.name,
+                "rows": rows,
+                "pending": [request.id for request in self.pending],
+                "set_aside": [finding.image_id for finding in self.set_aside],
+            }
         )
 
 

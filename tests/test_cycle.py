@@ -382,6 +382,7 @@ def test_broken_test_images_count_neither_as_truth_nor_as_detections() -> None:
     without = go(test=whole.subset(i for i in whole.ids if i != "test-42"))
     assert [row.metrics for row in history.rows] == [row.metrics for row in without.rows]
     assert [finding.record for finding in history.set_aside] == ["image test-42"]
+    assert json.loads(history.to_json())["set_aside"] == ["test-42"]
     assert history.pool.findings == ()
     few, _ = faulty_pool(TEST, 2)
     with pytest.raises(DataError, match="image test-2"):

@@ -7,7 +7,7 @@ single images and of answers are in `almining.draw`.
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -181,9 +181,9 @@ def _notes(pool: Pool) -> dict[str, dict[str, None]]:
     return notes
 
 
-def _chosen(pool: Pool, most: int, noted: Iterable[str]) -> list[str]:
+def _chosen(pool: Pool, most: int, noted: Container[str]) -> list[str]:
     """Return at most so many ids in the pool's order, up to half of them noted ones."""
-    wrong = set(spread([image_id for image_id in pool.ids if image_id in set(noted)], most // 2))
+    wrong = set(spread([image_id for image_id in pool.ids if image_id in noted], most // 2))
     others = [image_id for image_id in pool.ids if image_id not in wrong]
     kept = wrong | set(spread(others, most - len(wrong)))
     return [image_id for image_id in pool.ids if image_id in kept]

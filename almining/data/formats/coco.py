@@ -1,8 +1,8 @@
 """COCO's instance annotations as a pool; `read_coco` is called through `data.readers`.
 
 COCO's x y w h is met here and goes no further. Masks and keypoints are not read. The file is read
-in pieces (`data.stream`) into columns (`data.table`); boxes that raise a question are judged one by
-one in the order of the file (`data.formats.drawn`), all others at once.
+in pieces (`data.formats.stream`) into columns (`data.formats.table`); boxes that raise a question
+are judged one by one in the order of the file (`data.formats.drawn`), all others at once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from almining.data.formats.coco_boxes import Boxes, Categories
 from almining.data.formats.coco_images import FIELDS as IMAGE_FIELDS
 from almining.data.formats.coco_images import Images
 from almining.data.formats.drawn import judge_format, make_pool
-from almining.data.formats.extras import named, with_cycles
+from almining.data.formats.extras import named
 from almining.data.formats.report import Report, check_repairs, spelled_twice
 from almining.data.formats.stream import read_lists
 from almining.data.formats.table import FIELDS, Ids, Table
@@ -103,8 +103,7 @@ def _read(source: Path, root: Path, report: Report, exhaustive: bool) -> Pool:
     boxes.count_repairs()
     del boxes, table  # the pool needs their memory
     drawn, infos = named(report, source, drawn, found.infos)
-    pool = make_pool(report, source, categories.names, drawn, infos, exhaustive=exhaustive)
-    return with_cycles(pool, drawn)
+    return make_pool(report, source, categories.names, drawn, infos, exhaustive=exhaustive)
 
 
 def _categories(

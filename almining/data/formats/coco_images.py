@@ -1,7 +1,7 @@
 """The images of a COCO file: which file each is, how large, and which are set aside.
 
-A size that the annotation gives is believed here; `data.files` compares it when the image is
-loaded, because opening every file would cost more than reading all annotations.
+A size that the annotation gives is believed here; `data.formats.files` compares it when the image
+is loaded, because opening every file would cost more than reading all annotations.
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from almining.data.formats.files import inside, known_size
+from almining.data.formats.files import inside, is_side, known_size
 from almining.data.formats.report import Report
 from almining.data.formats.table import NO_ID, Bools, Ids, Ints
 from almining.data.pool import ImageInfo
 
 FIELDS = ("id", "file_name", "height", "width", "sequence", "video", "frame", "almining")
-LARGEST = 2**31  # a longer side is no size
 ASIDE = -1
 
 
@@ -121,7 +120,7 @@ class Images:
         if not isinstance(name, str) or not name.strip():
             self._report.error(self._source, record, "file_name", name, "name the image file")
             return ASIDE
-        size = (height, width) if _is_side(height) and _is_side(width) else None
+        size = (height, width) if is_side(height) and is_side(width) else None
         try:
             path: Path | None = self._root / name if name in self._listing else None
             if path is None:
@@ -179,10 +178,6 @@ class Images:
                 "warning", self._source, "file_name", remedy, record=f"{first} and {record}",
                 value=name,
             )  # fmt: skip
-
-
-def _is_side(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < LARGEST
 
 
 def _reason(error: OSError | UnicodeEncodeError) -> str:

@@ -14,7 +14,7 @@ import torch
 
 from almining.data.formats.files import BROKEN, ImageFiles, read_header
 from almining.data.formats.report import Report
-from almining.data.pool import ImageInfo, Pool
+from almining.data.pool import ImageInfo, Images, Pool
 from almining.records import Target
 
 ROUNDING = (
@@ -43,6 +43,7 @@ class Drawn:
         self.file = file
         self.size = size
         self.complete = True
+        self.since = 0
         self.seen = self.leaving = 0
         self.reach = 0.0
         self.fractions = False
@@ -189,6 +190,7 @@ def make_pool(
     infos: Mapping[str, ImageInfo],
     *,
     exhaustive: bool = True,
+    images: Images | None = None,
 ) -> Pool:
     """Raise what was found, or make the pool; an image without `Drawn` is unlabelled.
 
@@ -199,6 +201,7 @@ def make_pool(
         drawn: the boxes by image id.
         infos: what is known of each image, in order.
         exhaustive: False where the labels are partial, so that no target is complete.
+        images: where images come from; by default the files `infos` names.
 
     Raises:
         DataError: with everything found when any of it is an error, or no image is left.
@@ -221,7 +224,13 @@ def make_pool(
         else boxes.target(numbers, exhaustive=exhaustive)
         for image_id in infos
     }
-    paths = {image_id: info.path for image_id, info in infos.items() if info.path is not None}
-    sizes = {image_id: info.size for image_id, info in infos.items() if info.size is not None}
-    images = ImageFiles(paths, sizes)
-    return Pool(classes, targets, images, infos=infos, findings=report.findings)
+    since = {
+        image_id: boxes.since
+        for image_id in infos
+        if (boxes := drawn.get(image_id)) is not None and boxes.since
+    }
+    if images is None:
+        paths = {image_id: info.path for image_id, info in infos.items() if info.path is not None}
+        sizes = {image_id: info.size for image_id, info in infos.items() if info.size is not None}
+        images = ImageFiles(paths, sizes)
+    return Pool(classes, targets, images, infos=infos, since=since, findings=report.findings)

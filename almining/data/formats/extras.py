@@ -133,7 +133,6 @@ class Held(Drawn):
     ) -> None:
         """Start without boxes."""
         super().__init__(report, file, size, image_id=image_id)
-        self.since = 0
         self._tags: frozenset[str] | None = None
         self._absent: frozenset[str] | None = None
         self._negatives: list[list[float]] = []
@@ -283,19 +282,3 @@ def named(
         {kept[key]: one for key, one in drawn.items() if key in kept},
         {kept[key]: info for key, info in infos.items() if key in kept},
     )
-
-
-def with_cycles(pool: Pool, drawn: Mapping[str, Drawn]) -> Pool:
-    """Return the pool that knows in which cycle each target was learned.
-
-    Args:
-        pool: made from these boxes.
-        drawn: the boxes by image id.
-    """
-    since: dict[int, list[str]] = {}
-    for image_id, one in drawn.items():
-        if isinstance(one, Held) and one.since:
-            since.setdefault(one.since, []).append(image_id)
-    for cycle, ids in sorted(since.items()):
-        pool = pool.updated({image_id: pool.target(image_id) for image_id in ids}, cycle=cycle)
-    return pool

@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")  # never EPS, which runs
 DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 MAX_PIXELS = 89_478_485  # Pillow's own bound, at which a small file may fill the memory
+LARGEST = 2**31  # a longer side is no size
 ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 swap the sides
 BROKEN = (  # what Pillow raises for damaged files
     *(OSError, SyntaxError, ValueError, Image.DecompressionBombError),
@@ -157,8 +158,7 @@ def decode(path: Path) -> Tensor:
     """Return the image in a file as (3, h, w) float32 in [0, 1], RGB whatever it was.
 
     Alpha is dropped, a palette looked up, CMYK, YCbCr, LAB and HSV converted, grey repeated. Grey
-    of 16 bits is divided by 65535, and nothing says so: only `read_folder`, which opens every
-    header, makes that a finding.
+    of 16 bits is divided by 65535; nothing says so here, readers make it a finding.
 
     Raises:
         ValueError: for more than `MAX_PIXELS` pixels (before any is decoded), several frames, or
@@ -303,6 +303,15 @@ def inside(root: Path, name: str) -> Path | None:
     return path if Path(real).is_relative_to(root) else None
 
 
+def is_side(value: object) -> TypeGuard[int]:
+    """Tell whether an annotation's value can be the height or width of an image.
+
+    >>> is_side(480), is_side(0), is_side(480.0), is_side(True)
+    (True, False, False, False)
+    """
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < LARGEST
+
+
 def known_size(
     path: Path,
     size: tuple[int, int] | None,
@@ -322,8 +331,7 @@ def known_size(
         stated: what the annotation gives as size; None where there is no annotation.
     """
     if not path.is_file():
-        remedy = "the image is left out; add the file"
-        report.quarantined(source, record, "image file", str(path), remedy)
+        report.lost(source, record, "image file", path)
         return None
     if size is not None:
         return size

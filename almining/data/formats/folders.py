@@ -15,7 +15,7 @@ from pathlib import Path
 from almining.checks import check_whole
 from almining.data.formats.drawn import make_pool
 from almining.data.formats.files import BROKEN, SUFFIXES, Header, read_header, reason
-from almining.data.formats.report import Report
+from almining.data.formats.report import Report, check_classes
 from almining.data.pool import ImageInfo, Pool
 from almining.progress import bar
 
@@ -56,8 +56,7 @@ def read_folder(
             that are not UTF-8, no image at all.
         ValueError: for bad `classes`.
     """
-    if isinstance(classes, str):
-        raise ValueError(f"classes = {classes!r}: a sequence of names is needed, got one string")
+    check_classes(classes)
     report = Report(strict)
     folder = Path(root).resolve()
     named: dict[str, list[Path]] = {}
@@ -112,8 +111,7 @@ def read_frames(
         ModuleNotFoundError: for a video file, without PyAV.
     """
     every = check_whole(every, "every", 1)
-    if isinstance(classes, str):
-        raise ValueError(f"classes = {classes!r}: a sequence of names is needed, got one string")
+    check_classes(classes)
     if name is not None and (
         not isinstance(name, str) or not name or name != name.strip().strip("/")
     ):
@@ -208,10 +206,7 @@ def _note(root: Path, image_id: str, header: Header, report: Report) -> None:
 
 def _images(root: Path, report: Report) -> Iterator[Path]:
     """Yield every image file under a folder; each once, sorted within its folder."""
-    if not root.is_dir():
-        remedy = "there is no such folder; correct the path"
-        report.fatal(root, "folder", "path", str(root), remedy)
-        return
+    report.need_folder(root)
     links: list[Path] = []
     seen: set[str] = set()
     for path in _walk(root, report, links):

@@ -20,16 +20,15 @@ from torch import Tensor
 from almining.checks import HUMAN
 from almining.data.formats.drawn import make_pool
 from almining.data.formats.extras import Held, is_origin, single
-from almining.data.formats.files import inside, known_size
+from almining.data.formats.files import inside, is_side, known_size
 from almining.data.formats.parse import read_json
-from almining.data.formats.report import Report, check_repairs, spelled_twice
+from almining.data.formats.report import Report, check_classes, check_repairs, spelled_twice
 from almining.data.pool import ImageInfo, Pool
 
 FROM, TO = "label", "image"
 KNOWN = "almining-known"  # the model version of a sparse image's boxes, for a person to complete
 IGNORE, ORIGIN = "ignore", "origin="
 SIDES = ("x", "y", "width", "height")
-LARGEST = 2**31  # a longer side is no size
 SLACK = 1e-3  # per cent that a browser's rounding may pass the edge by
 BESIDE = ("choices", "textarea", "rating", "taxonomy", "number", "datetime", "relation")
 UPLOAD = re.compile(r"[0-9a-f]{8}-(.+)", re.DOTALL)  # what Label Studio calls uploaded files
@@ -84,8 +83,7 @@ def read_label_studio(
     Differs: several annotations of a task are an error unless one is the ground truth; they are
     never merged.
     """
-    if isinstance(classes, str):
-        raise ValueError(f"classes = {classes!r}: a sequence of names is needed, got one string")
+    check_classes(classes)
     report = Report(strict, check_repairs(repair, known=("swap",)))
     source = Path(json)
     tasks = read_json(source, report)
@@ -101,11 +99,15 @@ def read_label_studio(
     names = {name for drawn in reader.drawn.values() if drawn is not None for name in drawn.names}
     spelled_twice(names, report, source, "rectanglelabels")
     found = list(classes) if classes is not None else sorted(names)
-    pool = make_pool(report, source, found, reader.drawn, reader.infos, exhaustive=exhaustive)
-    if root is not None:
-        return pool
-    targets = {image_id: pool.target(image_id) for image_id in pool.ids}
-    return Pool(found, targets, NoImages(), infos=reader.infos, findings=pool.findings)
+    return make_pool(
+        report,
+        source,
+        found,
+        reader.drawn,
+        reader.infos,
+        exhaustive=exhaustive,
+        images=NoImages() if root is None else None,
+    )
 
 
 class _Tasks:
@@ -316,9 +318,7 @@ def _size(entry: object, prefix: str) -> tuple[int, int] | None:
         entry.get(f"{prefix}{side}") if isinstance(entry, dict) else None
         for side in ("height", "width")
     )
-    if type(height) is int and type(width) is int and 0 < min(height, width):
-        return (height, width) if max(height, width) < LARGEST else None
-    return None
+    return (height, width) if is_side(height) and is_side(width) else None
 
 
 def _known(task: Mapping[str, Any]) -> list[Any]:

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from almining.data.formats.report import Report
+from almining.data.formats.report import Report, bad_byte
 
 Element = Any  # of defusedxml, which names no type of its own
 XML_BYTES = 16 * 2**20
@@ -38,8 +38,7 @@ def read_json(path: Path, report: Report) -> Any:
     except OSError as error:
         report.fatal(path, "file", "path", str(path), f"cannot be read: {error.strerror}")
     except UnicodeDecodeError as error:
-        value = f"byte {error.start} = 0x{error.object[error.start]:02x}"
-        report.fatal(path, "file", "encoding", value, "not UTF-8; save the file as UTF-8")
+        report.fatal(path, "file", "encoding", bad_byte(error), "not UTF-8; save the file as UTF-8")
     except json.JSONDecodeError as error:
         value = error.doc[error.pos : error.pos + 40] or "end of file"
         where = f"line {error.lineno}, column {error.colno}"
@@ -107,5 +106,5 @@ def _not_unicode(content: bytes) -> str:
     try:
         content.decode("utf-8")
     except UnicodeDecodeError as error:
-        return f"UTF-8, byte {error.start} = 0x{content[error.start]:02x}"
+        return f"UTF-8, {bad_byte(error)}"
     return ""

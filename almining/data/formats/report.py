@@ -7,7 +7,7 @@ The boxes of an image while they are read are in `data.formats.drawn`.
 from __future__ import annotations
 
 import errno
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from almining.data.pool import DataError, Finding
@@ -35,6 +35,12 @@ def check_repairs(repair: Collection[str], known: Collection[str]) -> frozenset[
         if name not in known:
             raise ValueError(f"repair names {name!r}, which is no repair here; use {names}")
     return frozenset(repair)
+
+
+def check_classes(classes: Sequence[str] | None) -> None:
+    """Raise a `ValueError` for one string where the names of classes are to be given."""
+    if isinstance(classes, str):
+        raise ValueError(f"classes = {classes!r}: a sequence of names is needed, got one string")
 
 
 class Report:
@@ -153,6 +159,18 @@ def broken_link(path: Path) -> Path | None:
     """Return the path, or the first of its folders, that is a link leading nowhere; else None."""
     links = (step for step in (path, *path.parents) if step.is_symlink() and not step.exists())
     return next(links, None)
+
+
+def bad_byte(error: UnicodeDecodeError, before: int = 0) -> str:
+    r"""Return which byte is no text, of a piece that `before` bytes precede.
+
+    >>> try:
+    ...     b"caf\xe9".decode()
+    ... except UnicodeDecodeError as error:
+    ...     bad_byte(error)
+    'byte 3 = 0xe9'
+    """
+    return f"byte {before + error.start} = 0x{error.object[error.start]:02x}"
 
 
 def spelled_twice(names: Iterable[str], report: Report, file: object, field: str) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from almining.data.formats.parse import RepeatedKeyError, unique
-from almining.data.formats.report import Report
+from almining.data.formats.report import Report, bad_byte
 from almining.progress import bar
 
 WINDOW = 2**15  # bytes read at once; a few hundred objects stay in the fast caches
@@ -156,7 +156,7 @@ class _Source:
         except UnicodeDecodeError as error:
             if not data:
                 self.fail(len(self.text), "")
-            value = f"byte {self.read - waiting + error.start} = 0x{error.object[error.start]:02x}"
+            value = bad_byte(error, self.read - waiting)
             where = f", in {self.inside} or soon after" if self.inside else ""
             remedy = f"not UTF-8{where}; save the file as UTF-8"
             raise _BadFileError("file", "encoding", value, remedy) from None

@@ -23,11 +23,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from almining.data.formats.drawn import make_pool
 from almining.data.formats.files import MAX_PIXELS, BrokenImageError
 from almining.data.formats.report import Report
 from almining.data.pool import ImageInfo, Pool
 from almining.progress import bar
-from almining.records import Target
 
 NO_PYAV = (
     "a video file needs PyAV: pip install 'almining[video]'. A folder of numbered frames needs "
@@ -292,8 +292,7 @@ def read_video(
         f"{name}/{number:06d}": ImageInfo(size, name, number, path)
         for number, size in seen.sizes.items()
     }
-    targets = {image_id: Target.unknown() for image_id in infos}
-    return Pool(classes, targets, seen.source(path), infos=infos, findings=report.findings)
+    return make_pool(report, path, classes, {}, infos, images=seen.source(path))
 
 
 class _Seen:

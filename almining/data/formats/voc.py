@@ -1,7 +1,7 @@
 """The layout of PASCAL VOC as a pool; `read_voc` is called through `data.readers`.
 
 Here are the files: which image and which annotation a listed name stands for. What an annotation
-says of its objects is read in `data.voc_objects`.
+says of its objects is read in `data.formats.voc_objects`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,14 @@ from pathlib import Path, PurePosixPath
 from almining.data.formats.drawn import Drawn, judge_format, make_pool
 from almining.data.formats.files import DRIVE, SUFFIXES, inside, known_size
 from almining.data.formats.parse import Element, read_xml
-from almining.data.formats.report import Report, broken_link, check_repairs, spelled_twice
+from almining.data.formats.report import (
+    Report,
+    bad_byte,
+    broken_link,
+    check_classes,
+    check_repairs,
+    spelled_twice,
+)
 from almining.data.formats.voc_objects import Objects, repeated
 from almining.data.pool import ImageInfo, Pool
 
@@ -70,8 +77,7 @@ def read_voc(
     """
     if voc_origin not in (0, 1):
         raise ValueError(f"voc_origin = {voc_origin!r}: use 1 as in VOC, or 0 for 0-based boxes")
-    if isinstance(classes, str):
-        raise ValueError(f"classes = {classes!r}: a sequence of names is needed, got one string")
+    check_classes(classes)
     report = Report(strict, check_repairs(repair, known=("swap",)))
     reader = _Voc(Path(root).resolve(), report, classes, voc_origin)
     reader.read(split)
@@ -113,7 +119,7 @@ class _Voc:
         try:
             lines = listing.read_text(encoding="utf-8-sig").splitlines()
         except UnicodeDecodeError as error:
-            value = f"UTF-8, byte {error.start} = 0x{error.object[error.start]:02x}"
+            value = f"UTF-8, {bad_byte(error)}"
             self.report.fatal(listing, "file", "encoding", value, "not UTF-8; save it as UTF-8")
             self.report.check()
             return
@@ -203,7 +209,7 @@ class _Voc:
         return not field
 
     def _file(self, source: Path, name: str, stated: str | None) -> Path | None:
-        """Return the image file of a name, whatever its suffix; None when it is set aside."""
+        """Return the image file of a name, be it there or not; None when it is set aside."""
         folder = (self.root / "JPEGImages" / name).parent
         stem = name.rpartition("/")[2]
         there = self._folder(folder)
@@ -240,9 +246,6 @@ class _Voc:
         if path.exists() and inside(self.root, relative) is None:
             remedy = "the link leaves the data set; copy the file into it"
             self.report.error(source, record, "image file", relative, remedy)
-            return None
-        if not path.exists():
-            self.report.lost(source, record, "image file", path)
             return None
         return path
 

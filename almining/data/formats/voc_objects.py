@@ -1,4 +1,4 @@
-"""The objects of a VOC annotation as boxes; read through `data.voc`.
+"""The objects of a VOC annotation as boxes; read through `data.formats.voc`.
 
 VOC's inclusive coordinates are met here and go no further. Poses, parts and the marks `truncated`
 and `occluded` are not read.

@@ -129,10 +129,13 @@ def _image(
 
 def _boxes(target: Target, place: int, size: tuple[int, int]) -> Iterator[dict[str, Any]]:
     """Yield the annotations of an image, without their ids."""
-    exact = exact_rows(target, size)
+    seen: set[tuple[object, ...]] = set()
     for row, box in enumerate(target.boxes.tolist()):
         x, y, wide, high = as_xywh(box)
         ignore = int(target.ignore[row])
+        key = (int(target.labels[row]), ignore, *box)
+        exact = key in seen or not _given_back(box, (x, y, wide, high), size)
+        seen.add(key)
         entry: dict[str, Any] = {
             "image_id": place,
             "category_id": int(target.labels[row]),
@@ -142,7 +145,7 @@ def _boxes(target: Target, place: int, size: tuple[int, int]) -> Iterator[dict[s
         }
         if ignore:
             entry["ignore"] = 1
-        extras = box_extras(target, row, exact=row in exact)
+        extras = box_extras(target, row, exact=exact)
         yield {**entry, KEY: extras} if extras else entry
 
 
@@ -164,19 +167,11 @@ def as_xywh(box: list[float]) -> tuple[float, float, float, float]:
     return x, y, max(wide, 0.0), max(high, 0.0)
 
 
-def exact_rows(target: Target, size: tuple[int, int]) -> set[int]:
-    """Return the rows whose corners x y w h would not give back, a reader's repairs included."""
-    height, width = size
-    seen: set[tuple[object, ...]] = set()
-    rows = set()
-    kinds = zip(target.labels.tolist(), target.ignore.tolist(), strict=True)
-    for row, (kind, box) in enumerate(zip(kinds, target.boxes.tolist(), strict=True)):
-        x1, y1, x2, y2 = box
-        x, y, wide, high = as_xywh(box)
-        back = [float(np.float32(side)) for side in (x, y, x + wide, y + high)]
-        beyond = x1 < 0 or y1 < 0 or x2 > width or y2 > height
-        repaired = x2 <= x1 or y2 <= y1 or max(x2, y2) <= 1 or (kind, *box) in seen
-        if beyond or repaired or back != box:
-            rows.add(row)
-        seen.add((kind, *box))
-    return rows
+def _given_back(
+    box: list[float], xywh: tuple[float, float, float, float], size: tuple[int, int]
+) -> bool:
+    """Tell whether a reader makes of x y w h the very corners of a box, repairs included."""
+    (x1, y1, x2, y2), (x, y, wide, high), (height, width) = box, xywh, size
+    back = [float(np.float32(side)) for side in (x, y, x + wide, y + high)]
+    beyond = x1 < 0 or y1 < 0 or x2 > width or y2 > height
+    return not (beyond or x2 <= x1 or y2 <= y1 or max(x2, y2) <= 1) and back == box

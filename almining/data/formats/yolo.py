@@ -17,7 +17,7 @@ from almining.checks import HUMAN, MINED
 from almining.data.formats.drawn import make_pool
 from almining.data.formats.extras import Held, single
 from almining.data.formats.files import SUFFIXES, inside, known_size
-from almining.data.formats.report import Report, spelled_twice
+from almining.data.formats.report import Report, bad_byte, check_classes, spelled_twice
 from almining.data.pool import ImageInfo, Pool
 from almining.progress import bar
 
@@ -68,8 +68,7 @@ def read_yolo(
     """
     if missing not in ("unlabelled", "empty"):
         raise ValueError(f"missing = {missing!r}: use 'unlabelled' or 'empty'")
-    if isinstance(classes, str):
-        raise ValueError(f"classes = {classes!r}: a sequence of names is needed, got one string")
+    check_classes(classes)
     report, base = Report(strict), Path(root).resolve()
     names, splits = list(classes or ()), dict[str, Any]()
     if classes is None or (base / DATA).is_file():
@@ -229,8 +228,9 @@ class _Yolo:
         try:
             text = labels.read_text(encoding="utf-8-sig")
         except UnicodeDecodeError as error:
-            value = f"byte {error.start} = 0x{error.object[error.start]:02x}"
-            drawn.set_aside("file", "encoding", value, "not UTF-8; save the file as UTF-8")
+            drawn.set_aside(
+                "file", "encoding", bad_byte(error), "not UTF-8; save the file as UTF-8"
+            )
             return
         for number, line in enumerate(text.split("\n"), start=1):
             if line.strip():

@@ -12,10 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from almining.data.toy.pens import Pixels
+from almining.data.toy.pens import UNIT, Pixels
 
 DOMAINS: tuple[str, ...] = ("day", "dusk")
-UNIT = 128.0  # blur is meant for pictures this wide
 NIGHT = np.array([0.40, 0.43, 0.68], np.float32)  # what is left of each colour far from the sun
 SUNSET = np.array([0.56, 0.23, -0.07], np.float32)  # what is added to that where the sun went down
 LAMPLIGHT = np.array([255, 190, 96], np.float32)

@@ -21,6 +21,7 @@ Pixels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 Drawing = tuple[Callable[["Pen", np.random.Generator], None], float, float, float]
 
+UNIT = 128.0  # sizes in pixels are meant for pictures this high
 OVERSAMPLING = 3
 MARGIN = 3.0  # units around a drawing, for what sticks out
 SOLID = 1  # the ink of masks

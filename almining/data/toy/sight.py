@@ -12,11 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from almining.data.toy.animals import HEAD
-from almining.data.toy.pens import Mask, Pixels
+from almining.data.toy.pens import UNIT, Mask, Pixels
 from almining.data.toy.sprites import HEADED
 from almining.data.toy.worlds import World
 
-UNIT = 128.0  # sizes in pixels are meant for scenes this large
 HEAD_SEEN = 0.35  # the least share of an animal's head that must be seen, in any world
 
 

@@ -17,8 +17,8 @@ from PIL import Image
 from almining.data.toy.backdrops import Context, Ground, draw_backdrop, lay_ground
 from almining.data.toy.bystanders import FOUND, draw_bystander
 from almining.data.toy.domains import render
-from almining.data.toy.pens import SHADE, Mask, Pixels, cast_shadow
-from almining.data.toy.sight import UNIT, Placed, all_seen, extent, find_owners, see
+from almining.data.toy.pens import SHADE, UNIT, Mask, Pixels, cast_shadow
+from almining.data.toy.sight import Placed, all_seen, extent, find_owners, see
 from almining.data.toy.sprites import CLASSES, draw_sprite, draw_with_wheels
 from almining.data.toy.wishes import Wish, beside, draw_wish, moved_inside, step_before
 from almining.data.toy.worlds import PLAIN, World

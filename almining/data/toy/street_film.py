@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from almining.data.toy.domains import render
-from almining.data.toy.pens import Pixels
+from almining.data.toy.pens import UNIT, Pixels
 from almining.data.toy.sight import extent, window
 from almining.data.toy.street_things import draw_thing
 from almining.data.toy.street_view import Cutout, cut_out, draw_scenery, view
@@ -41,7 +41,6 @@ from almining.data.toy.street_world import (
 )
 from almining.rng import derive
 
-UNIT = 128.0  # sizes in pixels are meant for pictures this high
 ENOUGH = 3  # the least width and height of a box that counts, in pixels of 128
 GRAIN = 2.6  # the standard deviation of the sensor's noise, of 255
 Drawn = TypeVar("Drawn")

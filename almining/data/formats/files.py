@@ -3,12 +3,11 @@
 Images come as stored: a pixel is where the file has it and boxes are in that space. An EXIF
 orientation is not applied, because the boxes of COCO and VOC are drawn on stored pixels. Grey of 16
 bits is scaled to [0, 1]. A JPEG damaged in the middle may decode without an error, which no reader
-can tell; `fingerprint` is there to notice that a file is no longer what it was.
+can tell; `digests` are there to notice that a file is no longer what it was.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import struct
@@ -203,18 +202,6 @@ def decode_within(path: Path, longest: int) -> tuple[Tensor, tuple[float, float]
         # of 8 bits: at most one grey level from Pillow's resize, and three times as fast
         resized = interpolate(values[None], small[::-1], mode="bilinear", antialias=True)[0]
         return (resized if deep else resized.contiguous().to(torch.float32).div_(255)), factors
-
-
-def fingerprint(path: str | os.PathLike[str]) -> str:
-    """Return the sha256 of a file in hexadecimal, read in pieces.
-
-    >>> import tempfile
-    >>> with tempfile.NamedTemporaryFile() as empty:
-    ...     fingerprint(empty.name)[:16]
-    'e3b0c44298fc1c14'
-    """
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def reason(error: BaseException) -> str:

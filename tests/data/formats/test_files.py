@@ -1,4 +1,3 @@
-import hashlib
 import pickle
 import warnings
 from pathlib import Path
@@ -14,7 +13,6 @@ from almining.data.formats.files import (
     ImageFiles,
     decode,
     decode_within,
-    fingerprint,
     read_header,
 )
 
@@ -181,15 +179,6 @@ def test_another_size_than_stated(tmp_path: Path) -> None:
     with pytest.raises(BrokenImageError, match=r"40 x 30 .* says 30 x 40; the two are swapped"):
         images.load("a")
     assert images.load("b").shape == (3, HEIGHT, WIDTH)
-
-
-def test_a_fingerprint_is_the_sha256_of_the_whole_file(tmp_path: Path) -> None:
-    path = tmp_path / "x"
-    path.write_bytes(bytes(range(256)) * 9000)  # more than one piece
-    assert fingerprint(path) == hashlib.sha256(path.read_bytes()).hexdigest()
-    before = fingerprint(str(path))
-    path.write_bytes(path.read_bytes()[:-1] + b"\0")
-    assert fingerprint(path) != before
 
 
 def test_a_smaller_decode_is_close_to_a_smaller_image(tmp_path: Path) -> None:

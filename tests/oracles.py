@@ -88,3 +88,42 @@ def containment(inner, outer):
     height = min(inner[3], outer[3]) - max(inner[1], outer[1])
     size = (inner[2] - inner[0]) * (inner[3] - inner[1])
     return width * height / size if width > 0 and height > 0 and size > 0 else 0.0
+
+
+def schedule_seconds(unlabelled, labelled, per_cycle, cycles, score, train, label):
+    """Seconds of a schedule, image by image; `train(labelled)` is the time of one training."""
+    pool, known, total = list(range(unlabelled)), labelled, 0.0
+    for _ in range(cycles):
+        for _ in pool:
+            total += score
+        for _ in range(per_cycle):
+            pool.pop()
+            known += 1
+            total += label
+        total += train(known)
+    return total
+
+
+def region_scores(classify, detect):
+    """Eq. 6 of BiB's appendix, entry by entry, from logits (R, C) as lists of rows."""
+    found = []
+    for row in range(len(classify)):
+        over_classes = sum(math.exp(value) for value in classify[row])
+        found.append([])
+        for c in range(len(classify[row])):
+            over_regions = sum(math.exp(one[c]) for one in detect)
+            of_class = math.exp(classify[row][c]) / over_classes
+            found[-1].append(of_class * math.exp(detect[row][c]) / over_regions)
+    return found
+
+
+def pseudo_box_rows(boxes, scores, *, share, max_iou, kept_only=False):
+    """Rows that become pseudo-boxes of one class (BiB appendix §3.1), best first."""
+    ranked = sorted(range(len(boxes)), key=lambda row: (-scores[row], row))
+    ranked = ranked[: max(1, math.floor(share * len(boxes)))]
+    kept = []
+    for rank, row in enumerate(ranked):
+        rivals = kept if kept_only else ranked[:rank]
+        if all(box_iou(boxes[row], boxes[rival]) < max_iou for rival in rivals):
+            kept.append(row)
+    return kept

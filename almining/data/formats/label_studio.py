@@ -83,6 +83,24 @@ def read_label_studio(
     Differs: several annotations of a task are an error unless one is the ground truth; they are
     never merged.
     """
+    return read_timed(
+        json, classes=classes, images=images, strict=strict, exhaustive=exhaustive, repair=repair
+    )[0]
+
+
+def read_timed(
+    json: str | os.PathLike[str],
+    *,
+    classes: Sequence[str] | None = None,
+    images: str | os.PathLike[str] | None = None,
+    strict: bool = True,
+    exhaustive: bool = True,
+    repair: Collection[str] = (),
+) -> tuple[Pool, dict[str, float]]:
+    """Return what `read_label_studio` does, and the seconds each image took, where measured.
+
+    The arguments are those of `read_label_studio`.
+    """
     check_classes(classes)
     report = Report(strict, check_repairs(repair, known=("swap",)))
     source = Path(json)
@@ -99,7 +117,7 @@ def read_label_studio(
     names = {name for drawn in reader.drawn.values() if drawn is not None for name in drawn.names}
     spelled_twice(names, report, source, "rectanglelabels")
     found = list(classes) if classes is not None else sorted(names)
-    return make_pool(
+    pool = make_pool(
         report,
         source,
         found,
@@ -108,6 +126,7 @@ def read_label_studio(
         exhaustive=exhaustive,
         images=NoImages() if root is None else None,
     )
+    return pool, reader.seconds
 
 
 class _Tasks:
@@ -120,6 +139,7 @@ class _Tasks:
         self.classes = None if classes is None else frozenset(classes)
         self.drawn: dict[str, Held | None] = {}
         self.infos: dict[str, ImageInfo] = {}
+        self.seconds: dict[str, float] = {}
         self._files: dict[Path, str] = {}
 
     def read_task(self, place: int, task: object) -> None:
@@ -136,12 +156,14 @@ class _Tasks:
             return
         if isinstance(task.get("id"), int):
             record = f"task {task['id']}"
-        results = self._results(record, task)
+        live = self._live(record, task)
+        results = None if live is None else live["result"]
         image = self._image(record, data, str(address), [*(results or ()), *_known(task)])
         if image is None:
             return
         image_id, drawn = image
         self.drawn[image_id] = drawn
+        self._time(record, image_id, {} if live is None else live)
         if results is None:
             results = _known(task)
             drawn.complete = False
@@ -150,8 +172,8 @@ class _Tasks:
         for number, region in enumerate(results):
             self._region(drawn, f"{record} region {number + 1}", region)
 
-    def _results(self, record: str, task: Mapping[str, Any]) -> list[Any] | None:
-        """Return what a person drew; None when no one has, or it cannot be told which holds."""
+    def _live(self, record: str, task: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the annotation that holds; None when there is none, or it cannot be told which."""
         given = task.get("annotations") or []
         if not isinstance(given, list) or not all(isinstance(each, dict) for each in given):
             self.report.error(self.source, record, "annotations", given, "a list is needed")
@@ -176,7 +198,21 @@ class _Tasks:
         if not isinstance(result, list):
             self.report.error(self.source, record, "result", result, "a list of regions is needed")
             return None
-        return result
+        return dict(live[0])
+
+    def _time(self, record: str, image_id: str, live: Mapping[str, Any]) -> None:
+        """Keep how long a person took, which Label Studio measures in seconds."""
+        given = live.get("lead_time")
+        if given is None:
+            return
+        seconds = single(given)
+        if seconds is not None and seconds >= 0:
+            self.seconds[image_id] = float(given)
+        else:
+            remedy = "seconds, 0 or more, are needed; this time is not known"
+            self.report.tally(
+                "warning", self.source, "lead_time", remedy, record=record, value=given
+            )
 
     def _image(
         self, record: str, data: Mapping[str, Any], address: str, regions: Sequence[object]

@@ -2,26 +2,30 @@
 
 A pool lists images long before they are decoded, so a damaged file is found late. One in a hundred
 may be; a larger share says that something is wrong with the data set as a whole. Whatever is set
-aside stands in a finding: nothing is replaced, nothing is lost in silence.
+aside stands in a finding: nothing is replaced, nothing is lost in silence. What one of several
+ranks finds broken is set aside on all.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from contextvars import ContextVar, Token
 from dataclasses import replace
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 from torch import Tensor
 
+from almining import ranks
 from almining.data.formats.files import BrokenImageError
 from almining.data.pool import DataError, Finding, Pool
 from almining.progress import bar
 
 Result = TypeVar("Result")
 LIMIT = 0.01
+LOOKED = 16  # images a rank looks at before the others hear of it
 
 
 class Quarantine:
@@ -93,15 +97,31 @@ class Quarantine:
         Raises:
             DataError: with all findings so far, when more than `limit` are broken.
         """
+        loaded = self.loader(pool)(image_id)
+        error = loaded if isinstance(loaded, BrokenImageError) else None
+        sound = loaded is not None and self.meet(image_id, error)
+        return loaded if sound and isinstance(loaded, Tensor) else None
+
+    def loader(self, pool: Pool) -> Callable[[str], Tensor | BrokenImageError | None]:
+        """Return what loads an image, or says why it is broken; None for one set aside before.
+
+        It may run in another process; `meet` takes note of what comes of it.
+        """
+        return partial(_load, pool, self._found)
+
+    def meet(self, image_id: str, error: BrokenImageError | None) -> bool:
+        """Note what came of loading an image; tell whether it is sound.
+
+        Raises:
+            DataError: with all findings so far, when more than `limit` are broken.
+        """
         if image_id in self._found:
-            return None
-        try:
-            image = pool.image(image_id)
-        except BrokenImageError as error:
+            return False
+        if error is None:
+            self._sound.add(image_id)
+        else:
             self._add(image_id, error)
-            return None
-        self._sound.add(image_id)
-        return image
+        return error is None
 
     def _add(self, image_id: str, error: BrokenImageError) -> None:
         # a joined pool knows the image by another id than its source
@@ -111,17 +131,47 @@ class Quarantine:
         self._sound.discard(image_id)
         self._judge()
 
+    def admit(self, findings: Iterable[Finding]) -> None:
+        """Set images aside that were found broken before, as a run does that goes on.
+
+        Args:
+            findings: why, each with its `image_id`.
+        """
+        for finding in findings:
+            self._found[str(finding.image_id)] = finding
+            self._sound.discard(str(finding.image_id))
+
     def look(self, pool: Pool, ids: Iterable[str], *, progress: bool | str = False) -> bool:
         """Load images that were not loaded before; tell whether any was set aside.
 
         Raises:
             DataError: when more than `limit` are broken.
         """
-        before = len(self)
+        before, me = len(self), ranks.current()
         new = [image_id for image_id in dict.fromkeys(ids) if image_id not in self._sound]
-        for image_id in bar(new, progress=progress, name="look", unit="image"):
-            self.load(pool, image_id)
+        new = ranks.share(new)  # another rank may have come further
+        size = 1 if me.world == 1 else LOOKED * me.world
+        with bar(total=len(new), progress=progress, name="look", unit="image") as shown:
+            for start in range(0, len(new), size):
+                part = new[start : start + size]
+                for found in ranks.gather(*self._looked(pool, part[me.rank :: me.world])):
+                    for image_id, args in found:
+                        self.meet(image_id, BrokenImageError(*args) if args else None)
+                shown.update(len(part))
         return len(self) > before
+
+    def _looked(self, pool: Pool, ids: Iterable[str]) -> tuple[list[Any], Exception | None]:
+        """Return, for each image, why it is broken, or None; and what else went wrong."""
+        load = self.loader(pool)
+        found: list[Any] = []
+        try:
+            for image_id in ids:
+                loaded = load(image_id)
+                args = loaded.args if isinstance(loaded, BrokenImageError) else None
+                found.append((image_id, args))
+        except Exception as error:
+            return found, error
+        return found, None
 
     def without(self, pool: Pool) -> Pool:
         """Return the pool without what is set aside, which stands in its findings."""
@@ -145,7 +195,7 @@ class Quarantine:
             pool = self.without(pool)
             try:
                 with self:
-                    return call(pool)
+                    return ranks.together(call, pool)
             except BrokenImageError as error:
                 known = error.image_id in pool
                 if known:  # though it may be sound the next time
@@ -178,6 +228,15 @@ class Quarantine:
                 f"{self.limit:.4g} of them; mend the files, or leave them out of the pool"
             )
             raise error
+
+
+def _load(pool: Pool, known: Container[str], image_id: str) -> Tensor | BrokenImageError | None:
+    if image_id in known:
+        return None
+    try:
+        return pool.image(image_id)
+    except BrokenImageError as error:
+        return error
 
 
 CURRENT: ContextVar[Quarantine | None] = ContextVar("almining.data.quarantine", default=None)

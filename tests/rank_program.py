@@ -1,0 +1,264 @@
+"""What the ranks of tests/test_ranks.py run: `python rank_program.py <what> <folder>`.
+
+Each writes what it found to `<folder>/<what>-<rank>.json`; the tests compare that with what they
+find themselves, in one process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from almining import interrupts, ranks
+from almining.data import regimes
+from almining.data.formats.files import BrokenImageError
+from almining.data.pool import DataError, Pool
+from almining.data.quarantine import Quarantine
+from almining.data.scenes import make_scenes
+from almining.demo import load_demo
+from almining.digests import digest_tensors
+from almining.papers import baselines
+from almining.plain import to_plain
+from almining.predict import detect, embeddings, stream
+from almining.rng import generator
+from almining.train import TrainConfig, fit
+from tests.fakes import FlatDetector, faulty_pool, flat_pool
+
+QUIET = {"progress": False}
+
+
+def scored(workers: int = 0) -> dict[str, object]:
+    """Everything a real detector says of a few scenes, bit for bit, and what is asked for."""
+    pool = regimes.unlabelled(make_scenes(10, seed=7), keep=2, seed=0)
+    detector = load_demo("faster_rcnn")
+    found = {"detect": to_plain(list(detect(detector, pool, batch=3, workers=workers, **QUIET)))}
+    found["embed"] = to_plain(list(embeddings(detector, pool, ids=pool.ids[:5], batch=2, **QUIET)))
+    for make in (baselines.u_random, baselines.entropy_max, baselines.core_set):
+        asked = make().query(detector, pool, 4, generator=generator(3))
+        found[make.__name__] = [request.id for request in asked]
+    return json.loads(json.dumps(found))
+
+
+def broken() -> dict[str, object]:
+    """What is set aside of 600 images, by scoring and by looking; the limit, too."""
+    pool, _ = faulty_pool(flat_pool(600), 3, 17, 36, 599)
+    aside = Quarantine()
+    ids = [image_id for image_id, _ in detect(FlatDetector(), pool, set_aside=aside, **QUIET)]
+    looked = Quarantine(of=len(pool))
+    looked.look(pool, pool.ids)
+    with Quarantine() as around:
+        around.ask(pool.ids)
+        survived = around.survive(lambda sound: loads_its_share(sound), pool)
+    found = {"scored": ids, "survived": survived, "findings": []}
+    for one in (aside, looked, around):
+        found["findings"].append([(finding.image_id, finding.value) for finding in one.findings])
+    few, _ = faulty_pool(flat_pool(64), 5, 50)
+    for name in ("limit", "limit in a slot"):
+        try:
+            if name == "limit":
+                list(detect(FlatDetector(), few, **QUIET))
+            else:
+                Quarantine().survive(lambda sound: list(detect(FlatDetector(), sound)), few)
+        except DataError as error:
+            found[name] = [finding.image_id for finding in error.findings]
+    found["slip"] = scored_with_a_slip()
+    return json.loads(json.dumps(found))
+
+
+def scored_with_a_slip() -> dict[str, object]:
+    """A slot in which one rank finds an image broken while all go through the scores."""
+    pool, aside, calls = flat_pool(300), Quarantine(of=300), []
+
+    def slot(sound: Pool) -> list[str]:
+        calls.append(len(sound))
+        found = []
+        for image_id, _ in stream(lambda batch: [0] * len(batch), sound, batch=2, **QUIET):
+            if image_id == "flat-40" and ranks.current().rank == ranks.current().world - 1:
+                raise BrokenImageError(image_id, "40.jpg", "gone")
+            found.append(image_id)
+        return found
+
+    found = aside.survive(slot, pool)
+    return {"found": found, "calls": calls, "aside": aside.ids, "looked": len(aside._sound)}
+
+
+def loads_its_share(pool: Pool) -> int:
+    """Load this rank's images only, as a slot of somebody's own may."""
+    here = ranks.current()
+    for image_id in pool.ids[here.rank :: here.world]:
+        pool.image(image_id)
+    return len(pool)
+
+
+def caught(call) -> list[object]:
+    """Return type, text and notes of what a call raises."""
+    try:
+        call()
+    except BaseException as error:
+        return [type(error).__name__, str(error), getattr(error, "__notes__", [])]
+    return []
+
+
+class Local(Exception):
+    """An error with more to it than its text."""
+
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(f"{one} and {two}")
+
+
+def told() -> dict[str, object]:
+    """What the ranks tell one another."""
+    rank = ranks.current().rank
+    parameters = [torch.nn.Parameter(torch.ones(2, 2)) for _ in range(4)]
+    parameters[0].grad = torch.full((2, 2), 1.0 + rank)
+    if rank:
+        parameters[1].grad = torch.full((2, 2), 5.0)
+    parameters[3].data = parameters[3].data.double()
+    parameters[3].grad = torch.full((2, 2), 0.1, dtype=torch.float64) * (rank + 1)
+    ranks.sum_gradients(parameters)
+    norm = torch.nn.BatchNorm1d(2)
+    norm.running_mean.fill_(7 + rank)
+    norm.num_batches_tracked.fill_(3 + rank)
+    norm.register_buffer("edge", torch.tensor([torch.inf, 0.1]))
+    norm.register_buffer("mask", torch.tensor([rank == 0]))
+    ranks.same_buffers(norm)
+    errors = [
+        FloatingPointError("loss is nan"),
+        BrokenImageError("a", "a.jpg", "truncated"),
+        interrupts.Interrupted("stopped"),
+        Local(1, 2),
+    ]
+    errors[0].add_note("a note")
+    return {
+        "share": ranks.share({"rank": rank, "text": "ü" * rank}),
+        "gather": ranks.gather([rank] * (1 + 1000 * rank)),
+        "worst": ranks.worst(-rank),
+        "gradients": [None if one.grad is None else one.grad.tolist() for one in parameters],
+        "buffers": [buffer.tolist() for buffer in norm.buffers()],
+        "errors": [caught(lambda e=e: ranks.agree(e if rank else None)) for e in errors],
+        "both": caught(lambda: ranks.agree(ValueError(f"of {rank}"))),
+        "across": caught(lambda: ranks.agree(KeyError("x")) if rank else ranks.share(0)),
+        "same": caught(lambda: ranks.check_same(rank, "the picks")),
+    }
+
+
+def refused() -> dict[str, object]:
+    """What scoring raises where one rank cannot go on, and what Ctrl-C on one of them does."""
+    from almining.detectors.rcnn import faster_rcnn  # torchvision takes seconds to import
+
+    rank, pool = ranks.current().rank, flat_pool(40)
+    diverged = faster_rcnn(("dark", "light"), min_size=32, max_size=64)
+    if rank:  # batch 1, 3, ... are its own
+        bias = diverged.model.roi_heads.box_predictor.cls_score.bias
+        torch.nn.init.constant_(bias, torch.nan)
+    found = {
+        "nan": caught(lambda: list(stream(diverged.detect, pool, batch=2, **QUIET))),
+        "weights": caught(lambda: list(detect(diverged, pool, batch=2, **QUIET))),
+        "kind": caught(
+            lambda: list(stream(lambda batch: [object() for _ in batch], pool, **QUIET))
+        ),
+        "few": caught(lambda: list(stream(lambda batch: batch[rank:], pool, batch=8, **QUIET))),
+    }
+
+    def stopped() -> None:
+        with interrupts.held():
+            for number, _ in enumerate(stream(lambda batch: [0] * len(batch), pool, batch=1)):
+                if rank and number == 9:
+                    os.kill(os.getpid(), signal.SIGINT)
+
+    return found | {"ctrl-c": caught(stopped)}
+
+
+def trained(parts: int) -> dict[str, object]:
+    """The weights and losses of a few steps of the small Faster R-CNN."""
+    torch.set_num_threads(1)
+    pool, detector = make_scenes(12, seed=7), load_demo("faster_rcnn")
+    config = TrainConfig(steps=3, batch=4, lr=1e-3)
+    losses = fit(detector, pool, config, seed=1, parts=parts, progress=False)
+    state = detector.state_dict()
+    parameters = dict(detector.named_parameters())
+    return {
+        "losses": losses,
+        "parameters": digest_tensors(parameters.items()),
+        "buffers": digest_tensors((n, v) for n, v in state.items() if n not in parameters),
+        "some": {name: one.flatten()[:50].tolist() for name, one in parameters.items()},
+    }
+
+
+class Killed:
+    """Counts its batches in a file; on rank 1, the third ends the process, the first time only."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.detector = folder, FlatDetector()
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        return self.detector.state_dict()
+
+    def parameters(self):
+        return self.detector.parameters()
+
+    def detect(self, images):
+        rank = ranks.current().rank
+        with (self.folder / f"calls-{rank}").open("a") as file:
+            file.write(f"{os.environ.get('TORCHELASTIC_RESTART_COUNT')} {len(images)}\n")
+        marker = self.folder / "killed"
+        if rank == 1 and self.folder.joinpath("calls-1").read_text().count("\n") == 3:
+            if not marker.exists():
+                marker.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+        return self.detector.detect(images)
+
+
+def killed(folder: Path) -> dict[str, object]:
+    """Score while a rank is lost; what is there is not scored again."""
+    pool, _ = faulty_pool(flat_pool(300), 5, 200)
+    aside = Quarantine()
+    with ranks.stage("cycle-001-query"):
+        found = list(detect(Killed(folder), pool, batch=10, set_aside=aside, **QUIET))
+    return {"found": to_plain(found), "aside": aside.ids}
+
+
+def waiting() -> dict[str, object]:
+    """Score until Ctrl-C; the first bar is full by then."""
+    print(f"hello from rank {ranks.current().rank}", flush=True)
+    print(f"{os.environ['OMP_NUM_THREADS']} threads", flush=True)
+
+    def call(images: list[torch.Tensor]) -> list[int]:
+        time.sleep(0.05)
+        return [0] * len(images)
+
+    def score() -> None:
+        with interrupts.held():
+            for _ in stream(call, flat_pool(4000), batch=1, progress="slowly"):
+                pass
+
+    return {"raised": caught(score)}
+
+
+def main(what: str, folder: Path) -> None:
+    """Be one of the ranks."""
+    with ranks.joined(folder / "run", timeout_s=60) as here:
+        ways = {
+            "all": lambda: {
+                "told": told(),
+                "scored": scored(workers=1),
+                "left": [str(path) for path in (folder / "run").rglob("*.safetensors")],
+                "broken": broken(),
+                "refused": refused(),
+                "trained": trained(parts=1),
+            },
+            "killed": lambda: killed(folder),
+            "wait": waiting,
+        }
+        found = ways[what]()
+    (folder / f"{what}-{here.rank}.json").write_text(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))

@@ -3,90 +3,37 @@
 What is minimised comes from a `step`; the loop brings batches, schedule and a progress bar.
 
 Order, augmentation and dropout are functions of (seed, epoch, step, item), so nothing depends on
-what was drawn before. torch's global generators, which torchvision's samplers and dropout use, are
-seeded around each step and put back.
+what was drawn before, and a training that was killed goes on bit for bit. torch's global
+generators, which torchvision's samplers and dropout use, are seeded around each step and put back.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from almining import ranks
 from almining.boxes import flip
+from almining.checkpoints import Keeper, check_detector, pack, restore
+from almining.checks import check_whole
 from almining.data.pool import Pool
 from almining.detectors.base import device_of
+from almining.gradients import accumulate, cut
+from almining.interrupts import Interrupted, asked
+from almining.loader import ahead
 from almining.progress import bar
 from almining.records import Target
 from almining.rng import derive, forked, generator
-
-
-@dataclass(frozen=True, slots=True)
-class TrainConfig:
-    """How long and how to train.
-
-    Args:
-        steps: gradient steps.
-        batch: images per step.
-        lr: peak learning rate.
-        optimizer: `"sgd"` (momentum 0.9) or `"adamw"`.
-        weight_decay: L2 of SGD, decoupled decay of AdamW.
-        schedule: `"cosine"`: linear warm-up, then a half cosine down to zero; `"constant"`:
-            warm-up, then flat.
-        warmup: share of the steps in which the rate rises linearly.
-        clip: largest gradient norm; larger ones are scaled down to it.
-        flip: mirror an image left to right half of the time.
-    """
-
-    steps: int
-    batch: int = 8
-    lr: float = 1e-3
-    optimizer: Literal["sgd", "adamw"] = "adamw"
-    weight_decay: float = 1e-4
-    schedule: Literal["cosine", "constant"] = "cosine"
-    warmup: float = 0.1
-    clip: float = 10.0
-    flip: bool = True
-
-    def __post_init__(self) -> None:
-        """Validate."""
-        for name, low in (("steps", 0), ("batch", 1)):
-            if getattr(self, name) < low:
-                raise ValueError(
-                    f"TrainConfig.{name} = {getattr(self, name)}: at least {low} is needed"
-                )
-        for name in ("lr", "clip"):
-            if not getattr(self, name) > 0:
-                raise ValueError(
-                    f"TrainConfig.{name} = {getattr(self, name)}: a number above 0 is needed"
-                )
-        if not 0 <= self.warmup <= 1:
-            raise ValueError(
-                f"TrainConfig.warmup = {self.warmup}: a share of the steps, 0 to 1, is needed"
-            )
-        for name, known in (("optimizer", ("sgd", "adamw")), ("schedule", ("cosine", "constant"))):
-            if getattr(self, name) not in known:
-                raise ValueError(
-                    f"TrainConfig.{name} = {getattr(self, name)!r}: use one of {', '.join(known)}"
-                )
-
-    def rate(self, step: int) -> float:
-        """Return the learning rate of step 0, 1, ... as a share of `lr`.
-
-        >>> [round(TrainConfig(steps=10).rate(step), 2) for step in (0, 1, 9)]
-        [1.0, 0.97, 0.0]
-        """
-        rising = max(1, round(self.warmup * self.steps))
-        if step < rising:
-            return (step + 1) / rising
-        if self.schedule == "constant":
-            return 1.0
-        share = (step + 1 - rising) / max(1, self.steps - rising)
-        return 0.5 * (1 + math.cos(math.pi * share))
+from almining.schedule import TrainConfig as TrainConfig
+from almining.schedule import order as order
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -111,6 +58,7 @@ class Batch:
 
 
 Step = Callable[..., dict[str, Tensor]]
+_Loaded = Sequence[tuple[tuple[int, str], Tensor]]
 
 
 def plain_step(detector: Any, batch: Batch, *, generator: torch.Generator) -> dict[str, Tensor]:
@@ -127,26 +75,6 @@ def mirrored(image: Tensor, target: Target) -> tuple[Tensor, Target]:
     )
 
 
-def order(ids: Sequence[str], *, seed: int, batch: int, step: int) -> list[tuple[int, str]]:
-    """Return the (epoch, image id) pairs of one step.
-
-    Epochs are random permutations laid end to end. A function of its arguments alone, so
-    any step can be repeated without those before it.
-
-    >>> [image_id for _, image_id in order(["a"], seed=0, batch=2, step=5)]
-    ['a', 'a']
-    """
-    places = range(step * batch, (step + 1) * batch)
-    epochs = sorted({place // len(ids) for place in places})
-    shuffled = {
-        epoch: torch.randperm(len(ids), generator=generator(seed, "order", epoch)).tolist()
-        for epoch in epochs
-    }
-    return [
-        (place // len(ids), ids[shuffled[place // len(ids)][place % len(ids)]]) for place in places
-    ]
-
-
 def fit(
     detector: Any,
     pool: Pool,
@@ -156,60 +84,196 @@ def fit(
     ids: Sequence[str] | None = None,
     step: Step | None = None,
     progress: bool | str = True,
+    workers: int = 0,
+    timeout_s: float = 120.0,
+    parts: int = 1,
+    keeper: Keeper | None = None,
 ) -> list[dict[str, float]]:
     """Train a detector in place.
 
+    In several ranks each takes its share of every batch, and all end with the same weights. Where
+    memory runs out, a step is done again in twice as many parts, and a warning says so. Ctrl-C
+    inside `interrupts.held()` stops between two steps.
+
     Args:
-        detector: anything with `losses` and `parameters`.
+        detector: anything with `losses` and `parameters`; with a `keeper`, `state_dict` and
+            `load_state_dict`, too.
         pool: where images and targets come from.
         config: how long and how.
         seed: of order, augmentation and whatever the step draws.
         ids: the images to train on; all of the pool by default.
-        step: `step(detector, batch, *, generator)` returns named losses; the detector's own by
-            default.
+        step: `step(detector, batch, *, generator)` returns named losses, means over the images; the
+            detector's own by default.
         progress: whether to show a progress bar, or what to call it.
+        workers: processes that load images; the result does not depend on it.
+        timeout_s: how long to wait for a worker until it counts as hanging.
+        parts: pieces in which a batch goes through, one after the other, to need less memory. To
+            the step each is a batch of its own; it weighs as much as it holds of the whole.
+        keeper: keeps the training's state, from which it goes on where it stopped.
 
     Returns:
         The losses of every step, by name, `"loss"` being their sum.
 
     Raises:
-        ValueError: when there is no image to train on.
-        FloatingPointError: naming the images of the batch, when a loss is not finite; the weights
-            are those before it.
+        ValueError: when there is no image to train on, or what was kept is of another detector.
+        FloatingPointError: naming the images, when a loss or a gradient is not finite; the weights
+            are those before that step.
+        Interrupted: after Ctrl-C; the step under way is finished and kept.
     """
     chosen = list(pool.ids if ids is None else ids)
     if config.steps and not chosen:
         raise ValueError(
             f"there is no image to train on: {pool!r} has none that the recipe trains on"
         )
-    parameters = [parameter for parameter in detector.parameters() if parameter.requires_grad]
-    device = device_of(detector)
-    optimizer = _optimizer(parameters, config)
-    losses_by_step = []
-    with bar(range(config.steps), progress=progress, name="train", unit="step") as shown:
-        for number in shown:
-            batch = _load(pool, chosen, config, seed=seed, step=number, device=device)
-            with forked(derive(seed, "step", number), device):
-                losses = _losses(
-                    step or plain_step, detector, batch, generator(seed, "draw", number)
+    training = _Training(detector, pool, chosen, config, seed, step or plain_step, parts)
+    todo = range(training.resume(keeper), config.steps)
+    with (
+        closing(ahead(training.load, todo, workers=workers, timeout_s=timeout_s)) as loaded,
+        bar(total=config.steps, progress=progress, name="train", unit="step") as shown,
+    ):
+        shown.n = shown.initial = todo.start
+        for number in todo:
+            training.step(number, loaded)
+            shown.set_postfix(loss=f"{training.losses[-1]['loss']:.3f}", refresh=False)
+            shown.update()
+            training.keep(keeper)
+    return training.losses
+
+
+class _Training:
+    """A training under way: what `fit` was given, and what changes from step to step."""
+
+    def __init__(
+        self,
+        detector: Any,
+        pool: Pool,
+        ids: list[str],
+        config: TrainConfig,
+        seed: int,
+        call: Step,
+        parts: int,
+    ) -> None:
+        """Begin with no step done."""
+        self.detector, self.pool, self.ids, self.config = detector, pool, ids, config
+        self.seed, self.call, self.parts = seed, call, check_whole(parts, "parts", 1)
+        self.device = device_of(detector)
+        self.optimizer = _optimizer(detector, config)
+        self.losses: list[dict[str, float]] = []
+        self.saved_at = time.monotonic()
+
+    def resume(self, keeper: Keeper | None) -> int:
+        """Take up what was kept; return how many steps are done."""
+        if keeper is None:
+            return 0
+        check_detector(self.detector)
+        state = keeper.load()
+        if state is not None:
+            if state.step > self.config.steps:
+                raise ValueError(
+                    f"the state kept is that after step {state.step}, but TrainConfig.steps = "
+                    f"{self.config.steps}; train as many steps as before, or begin anew"
                 )
+            restore(self.detector, state, self.optimizer)
+            self.parts, self.losses = state.parts, list(state.losses)
+        elif not self.config.steps:
+            self.keep(keeper)
+        return len(self.losses)
+
+    def keep(self, keeper: Keeper | None) -> None:
+        """Keep the state where it is time to; stop here when Ctrl-C was pressed."""
+        step, error = len(self.losses), None
+        done, stop = step == self.config.steps, ranks.worst(int(asked()))
+        if keeper is not None and ranks.current().rank == 0:
+            if done or stop or time.monotonic() - self.saved_at >= keeper.every_s:
+                where: dict[str, Any] = {"step": step, "parts": self.parts, "losses": self.losses}
+                try:
+                    keeper.save(pack(self.detector, self.optimizer, **where), done=done)
+                except Exception as raised:
+                    error = raised
+                self.saved_at = time.monotonic()
+        ranks.agree(error)
+        if stop:
+            raise Interrupted(f"stopped by Ctrl-C after {step} of {self.config.steps} steps")
+
+    def _share(self, number: int) -> Sequence[tuple[int, str]]:
+        """Return the (epoch, image id) pairs of a step that this rank takes."""
+        pairs = order(self.ids, seed=self.seed, batch=self.config.batch, step=number)
+        return cut(pairs, ranks.current().world)[ranks.current().rank]
+
+    def load(self, number: int) -> list[Tensor]:
+        """Return the images of a step that this rank takes, as the pool has them."""
+        return [self.pool.image(image_id) for _, image_id in self._share(number)]
+
+    def step(self, number: int, loaded: Iterator[list[Tensor]]) -> None:
+        """Do one step, in more parts than before where memory runs out."""
+        images: list[Tensor] = []
+        error = None
+        try:
+            images = next(loaded)
+        except Exception as raised:  # a broken image, which all ranks have to know of
+            error = raised
+        ranks.agree(error)
+        values, parts = self._gradients(number, images)
+        if parts != self.parts:
+            self.parts = parts
+            warnings.warn(
+                f"out of memory in step {number}: from there on, each batch of "
+                f"{self.config.batch} goes through in {parts * ranks.current().world} parts, whose "
+                "gradients are summed",
+                stacklevel=3,
+            )
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.config.lr * self.config.rate(number)
+        self.optimizer.step()
+        ranks.same_buffers(self.detector)
+        self.losses.append(values)
+
+    def _gradients(self, number: int, images: list[Tensor]) -> tuple[dict[str, float], int]:
+        here = ranks.current()
+        pairs = order(self.ids, seed=self.seed, batch=self.config.batch, step=number)
+
+        def backward(some: _Loaded, part: int, parts: int) -> dict[str, float]:
+            whole = parts * here.world == 1
+            names = (number,) if whole else (number, here.rank * parts + part)
+            with forked(derive(self.seed, "step", *names), self.device):
+                batch = self._batch(some, number)
+                draws = generator(self.seed, "draw", *names)
+                losses = _losses(self.call, self.detector, batch, draws)
                 total = torch.stack(list(losses.values())).sum()
                 values = {key: float(value.detach()) for key, value in losses.items()}
-                if not math.isfinite(float(total.detach())):
+                values["loss"] = float(total.detach())
+                if not math.isfinite(values["loss"]):
                     raise FloatingPointError(
-                        f"loss is not finite in step {number}: {values}; "
-                        f"the images were {', '.join(batch.ids)}. "
-                        "Look at their boxes, or lower the learning rate"
+                        f"loss is not finite in step {number}: {values}; the images were "
+                        f"{', '.join(batch.ids)}. Look at their boxes, or lower the learning rate"
                     )
-                for group in optimizer.param_groups:
-                    group["lr"] = config.lr * config.rate(number)
-                optimizer.zero_grad(set_to_none=True)
-                total.backward()
-                torch.nn.utils.clip_grad_norm_(parameters, config.clip)
-                optimizer.step()
-            losses_by_step.append(values | {"loss": float(total.detach())})
-            shown.set_postfix(loss=f"{losses_by_step[-1]['loss']:.3f}", refresh=False)
-    return losses_by_step
+                weight = len(some) / len(pairs)
+                (total * weight).backward()
+            return {key: value * weight for key, value in values.items()}
+
+        return accumulate(
+            backward,
+            list(zip(self._share(number), images, strict=True)),
+            self.detector,
+            parts=self.parts,
+            most=math.ceil(self.config.batch / here.world),
+            clip=self.config.clip,
+            name=f"step {number}, images {', '.join(image_id for _, image_id in pairs)}",
+        )
+
+    def _batch(self, some: _Loaded, number: int) -> Batch:
+        """Return images of a step, augmented, with what is known of them."""
+        ids, images, targets = [], [], []
+        for (epoch, image_id), loaded in some:
+            image, target = loaded.to(self.device), self.pool.target(image_id).to(self.device)
+            draw = generator(self.seed, "augment", epoch, image_id)
+            if self.config.flip and bool(torch.rand((), generator=draw) < 0.5):
+                image, target = mirrored(image, target)
+            ids.append(image_id)
+            images.append(image)
+            targets.append(target)
+        progress = number / max(1, self.config.steps)
+        return Batch(ids, images, targets, self.pool, number, progress)
 
 
 def _losses(step: Step, detector: Any, batch: Batch, draws: torch.Generator) -> dict[str, Tensor]:
@@ -225,24 +289,10 @@ def _losses(step: Step, detector: Any, batch: Batch, draws: torch.Generator) -> 
     return losses
 
 
-def _optimizer(parameters: list[torch.nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
+def _optimizer(detector: Any, config: TrainConfig) -> torch.optim.Optimizer:
+    parameters = [one for one in detector.parameters() if one.requires_grad]
     if config.optimizer == "sgd":
         return torch.optim.SGD(
             parameters, config.lr, momentum=0.9, weight_decay=config.weight_decay
         )
     return torch.optim.AdamW(parameters, config.lr, weight_decay=config.weight_decay)
-
-
-def _load(
-    pool: Pool, ids: list[str], config: TrainConfig, *, seed: int, step: int, device: torch.device
-) -> Batch:
-    images, targets, names = [], [], []
-    for epoch, image_id in order(ids, seed=seed, batch=config.batch, step=step):
-        image, target = pool.image(image_id), pool.target(image_id)
-        draw = generator(seed, "augment", epoch, image_id)
-        if config.flip and bool(torch.rand((), generator=draw) < 0.5):
-            image, target = mirrored(image, target)
-        images.append(image.to(device))
-        targets.append(target.to(device))
-        names.append(image_id)
-    return Batch(names, images, targets, pool, step, step / max(1, config.steps))

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from almining import evaluate as evaluate
     from almining import lab as lab
     from almining import label as label
+    from almining import ledger as ledger
     from almining import papers as papers
     from almining import predict as predict
+    from almining import ranks as ranks
     from almining import records as records
     from almining import rng as rng
     from almining import score as score
@@ -42,8 +44,10 @@ __getattr__, __dir__ = attach(
         "evaluate",
         "lab",
         "label",
+        "ledger",
         "papers",
         "predict",
+        "ranks",
         "records",
         "rng",
         "score",

@@ -1,29 +1,39 @@
 """The active-learning cycle: ask, merge, mine, train, measure.
 
 It calls a recipe's slots and never names a paper. A broken image is set aside whenever one comes to
-light, and the run goes on without it, until more than one in a hundred is broken.
+light, and the run goes on without it, until more than one in a hundred is broken. With a run
+directory, a run that was stopped anywhere goes on to the same end.
 """
 
 from __future__ import annotations
 
 import copy
-import json
-import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
-from almining import evaluate
+from almining import evaluate, ranks
+from almining.checkpoints import restore
+from almining.checks import HUMAN
 from almining.data.pool import Finding, Pool
 from almining.data.quarantine import Quarantine
+from almining.fingerprints import describe, digest_training
+from almining.history import History as History
+from almining.history import Row as Row
+from almining.interrupts import Interrupted, check, held
+from almining.journal import Closed, Journal, first, opened
 from almining.label import Oracle, merge
 from almining.predict import detect
+from almining.progress import quiet
 from almining.recipe import Mine as Mine
 from almining.recipe import Query as Query
 from almining.recipe import Recipe as Recipe
 from almining.recipe import acquired as acquired
 from almining.recipe import boxed as boxed
-from almining.recipe import check_fields, check_methods
+from almining.recipe import check_run
 from almining.recipe import everything as everything
 from almining.recipe import labelled as labelled
 from almining.records import Answer, Detections, Request, Target
@@ -32,83 +42,7 @@ from almining.train import TrainConfig, fit
 
 Unit = Literal["images", "boxes", "seconds"]
 Metrics = Callable[[Mapping[str, Detections], Pool], dict[str, float]]
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One cycle.
-
-    Args:
-        cycle: 0 is the start.
-        picked: ids of the images that were answered in it.
-        images: images complete so far.
-        boxes: boxes a person drew or confirmed so far.
-        seconds: what the answers cost so far.
-        metrics: by name, on the test pool.
-    """
-
-    cycle: int
-    picked: tuple[str, ...]
-    images: int
-    boxes: int
-    seconds: float
-    metrics: dict[str, float]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class History:
-    """What came of a run.
-
-    Args:
-        name: the recipe's.
-        rows: one per cycle, the start first.
-        detector: the latest.
-        pool: what is known now.
-        pending: requests that no one has answered yet; empty when the run is through.
-        set_aside: the broken images met on the way, of the pool and of the test pool; those of the
-            pool are in `pool.findings` too.
-    """
-
-    name: str
-    rows: tuple[Row, ...]
-    detector: Any
-    pool: Pool
-    pending: tuple[Request, ...] = ()
-    set_aside: tuple[Finding, ...] = ()
-
-    def __repr__(self) -> str:
-        """Say in one line how far it came."""
-        last = self.rows[-1]
-        metrics = ", ".join(
-            f"{name} {value:.3f}" for name, value in last.metrics.items() if "/" not in name
-        )
-        found = f", {metrics}" if metrics else ""
-        waiting = f", {len(self.pending)} pending" if self.pending else ""
-        broken = f", {len(self.set_aside)} broken set aside" if self.set_aside else ""
-        where = f"cycle {last.cycle}, {last.images} images"
-        return f"History({self.name}: {where}{found}{waiting}{broken})"
-
-    def to_json(self) -> str:
-        """Return name, rows, ids of pending requests and of broken images as JSON.
-
-        Detector and pool are left out. A metric that is not defined, such as the AP of a class
-        without a test box, is null.
-        """
-        rows = [
-            {name: getattr(row, name) for name in Row.__dataclass_fields__} for row in self.rows
-        ]
-        for row in rows:
-            row["metrics"] = {
-                key: value if value == value else None for key, value in row["metrics"].items()
-            }
-        return json.dumps(
-            {
-                "name": self.name,
-                "rows": rows,
-                "pending": [request.id for request in self.pending],
-                "set_aside": [finding.image_id for finding in self.set_aside],
-            }
-        )
+Pair = tuple[Request, Answer]
 
 
 def run(
@@ -116,13 +50,17 @@ def run(
     detector: Any,
     pool: Pool,
     *,
-    oracle: Oracle,
+    oracle: Oracle | None,
     budget: int | float,
     cycles: int,
     seed: int,
     unit: Unit = "images",
     test: Pool | None = None,
     metrics: Metrics = evaluate.voc,
+    run_dir: str | Path | None = None,
+    accept: str | Sequence[str] = (),
+    every_s: float = 60.0,
+    workers: int = 0,
     progress: bool = True,
 ) -> History:
     """Run cycles of a recipe; the detector and the pool given are not changed.
@@ -132,12 +70,18 @@ def run(
     Where a recipe's own slot or a training loads a broken one, all images are looked at once and
     the slot is called again without the broken ones. In the end a warning says how many there were.
 
+    With a run directory every answer is on disk before the next is asked for, and the same call
+    goes on where the last one stopped, whether it was killed, interrupted or waits for a person: to
+    the same picks, metrics and weights, bit for bit on a CPU. Another config, seed, detector or
+    data set is refused, with the differences; more `cycles` are not. Ctrl-C finishes the step or
+    the batch, saves, and returns what is there.
+
     Args:
         recipe: what to ask, mine and minimise.
         detector: the start, M⁰.
         pool: what is known at the start.
         oracle: answers the requests; while it leaves some unanswered the run returns with
-            `History.pending`.
+            `History.pending`. None answers nothing: people hand answers in, see `label.hand_in`.
         budget: per cycle, in `unit`. In boxes or seconds the requests are asked in order until it
             is spent: the answer that crosses it still counts.
         cycles: how many at most; fewer when nothing is left to ask.
@@ -145,143 +89,297 @@ def run(
         unit: `"images"`, `"boxes"` or `"seconds"`.
         test: complete images to measure on after every cycle.
         metrics: `metrics(detections, test)`; VOC AP50 by default.
+        run_dir: where to keep requests, answers, rows and weights; nothing is kept by default.
+        accept: what may differ from what the run directory began with, such as `"config"`; a
+            refusal names what there is.
+        every_s: seconds between two savings of the weights in training; 0 saves after every step.
+        workers: processes that load images; what comes out does not depend on it.
         progress: whether to show progress bars.
 
     Raises:
         ValueError: before any training, when detector, pool and recipe do not fit together.
+        LedgerError: when the run directory is in use, damaged, or holds another run.
         DataError: when more than 1% of the pool, or of the test pool, is broken.
     """
-    _check(recipe, detector, pool, test, budget, cycles, unit)
-    current = copy.deepcopy(detector)
-    before = pool.cycle  # a pool that has been through a run goes on counting
-    broken = Quarantine(of=len(pool)), Quarantine(of=0 if test is None else len(test))
-    aside, untested = broken
-    rows = [_row(0, (), pool, 0.0, _measure(current, test, metrics, progress, untested))]
-    for cycle in range(1, cycles + 1):
-        found = _wanted(recipe, current, pool, budget, unit, seed, cycle, aside)
-        pool = aside.without(pool)
-        asked, answers, pending = _ask(found, pool, oracle, budget, unit, cycle)
-        if recipe.query is not None and not asked and not pending:
-            break
-        pool = _learn(pool, asked, answers, before + cycle)
-        if pending:
-            return _history(recipe, rows, current, pool, broken, pending)
-        pool = _mined(recipe, current, pool, seed, cycle, before, aside)
-        start = detector if recipe.restart == "start" else current
-        title = f"{recipe.name} {cycle}/{cycles}: train" if progress else False
-        current = _trained(recipe, start, pool, derive(seed, "train", cycle), title, aside)
-        pool = aside.without(pool)
-        picked = tuple(dict.fromkeys(request.image_id for request in asked))
-        seconds = rows[-1].seconds + sum(answer.seconds for answer in answers)
-        metered = _measure(current, test, metrics, progress, untested)
-        rows.append(_row(cycle, picked, pool, seconds, metered))
-    return _history(recipe, rows, current, pool, broken)
+    ranks.check_joined()
+    check_run(recipe, detector, pool, test, budget, cycles, unit)
+    pools = {"pool": pool} if test is None else {"pool": pool, "test": test}
+    about = partial(describe, recipe, detector, pool, budget, unit, seed, metrics)
+    some = (accept,) if isinstance(accept, str) else accept
+    with quiet(not progress), opened(run_dir, about, pools, every_s, some) as journal:
+        given = (recipe, detector, pool, oracle, budget, seed, unit, test, metrics)
+        return _Run(*given, workers, progress, journal).through(cycles)
 
 
-def _history(
-    recipe: Recipe,
-    rows: Sequence[Row],
-    detector: Any,
-    pool: Pool,
-    broken: tuple[Quarantine, Quarantine],
-    pending: tuple[Request, ...] = (),
-) -> History:
-    aside, untested = broken
-    aside.warn(f"{recipe.name} ran", stacklevel=3)
-    untested.warn(f"{recipe.name} was measured", stacklevel=3)
-    found = (*aside.findings, *untested.findings)
-    return History(recipe.name, tuple(rows), detector, pool, pending, found)
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What came of asking.
+
+    Args:
+        pairs: answers to learn from, as they came: this cycle's, and late ones of earlier cycles.
+        used: the ids of all of them.
+        picked: the images of this cycle's.
+        pending: the requests that wait.
+    """
+
+    pairs: Sequence[Pair] = ()
+    used: Sequence[str] = ()
+    picked: tuple[str, ...] = ()
+    pending: tuple[Request, ...] = ()
 
 
-def _trained(
-    recipe: Recipe, start: Any, pool: Pool, seed: int, progress: bool | str, aside: Quarantine
-) -> Any:
-    """Return a trained copy; where a broken image stops it, training begins anew without it."""
+@dataclass(slots=True)
+class _Run:
+    """A run under way: the arguments of `run`, and how far it is."""
 
-    def train(pool: Pool) -> Any:
-        detector = copy.deepcopy(start)
-        schedule = recipe.train if isinstance(recipe.train, TrainConfig) else recipe.train(pool)
-        chosen = recipe.trains_on(pool)
-        fit(detector, pool, schedule, ids=chosen, step=recipe.step, seed=seed, progress=progress)
-        return detector
+    recipe: Recipe
+    start: Any
+    pool: Pool
+    oracle: Oracle | None
+    budget: float
+    seed: int
+    unit: Unit
+    test: Pool | None
+    metrics: Metrics
+    workers: int
+    progress: bool
+    journal: Journal
+    rows: list[Row] = field(default_factory=list)
+    current: Any = field(init=False)
+    before: int = field(init=False)
+    aside: Quarantine = field(init=False)
+    untested: Quarantine = field(init=False)
 
-    return aside.survive(train, pool, progress=progress)
+    def __post_init__(self) -> None:
+        self.current = copy.deepcopy(self.start)
+        self.before = self.pool.cycle  # a pool that has been through a run goes on counting
+        self.aside = Quarantine(of=len(self.pool))
+        self.untested = Quarantine(of=0 if self.test is None else len(self.test))
 
+    def through(self, cycles: int) -> History:
+        """Go through the cycles; those that are in the journal are not gone through again."""
+        try:
+            with held():
+                return self._history(self._went(cycles))
+        except Interrupted as stop:
+            at = f"in cycle {len(self.rows)}" if self.rows else "at the start"
+            return self._history(interrupted=f"{at}: {stop}")
 
-def _mined(
-    recipe: Recipe,
-    detector: Any,
-    pool: Pool,
-    seed: int,
-    cycle: int,
-    before: int,
-    aside: Quarantine,
-) -> Pool:
-    mine = recipe.mine
-    if mine is None:
-        return pool
+    def _went(self, cycles: int) -> tuple[Request, ...]:
+        """Go as far as one can; return the requests that wait then."""
+        closed = self.journal.closed()
+        whole = self._restored(closed)
+        for cycle, done in enumerate(closed):
+            self._take_up(done, train=cycle > whole)
+        if not closed:
+            self._close(_Asked(), {})
+        for cycle in range(len(self.rows), cycles + 1):
+            asked = self._asked(cycle)
+            if self.recipe.query is not None and not asked.pairs:
+                return asked.pending
+            self._learn(asked.pairs, cycle)
+            if asked.pending:
+                return asked.pending
+            mined = self._mined(cycle)
+            self._know(mined, cycle)
+            self.current = self._trained(cycle)
+            self.pool = self.aside.without(self.pool)
+            self._close(asked, mined)
+        return ()
 
-    def updated(pool: Pool) -> Pool:
-        draws = generator(seed, "mine", cycle)
-        return pool.updated(mine(detector, pool, generator=draws), cycle=before + cycle)
+    def _restored(self, closed: Sequence[Closed]) -> int:
+        """Load the weights of the last cycle that has them; return which that is."""
+        for cycle in range(len(closed) - 1, 0, -1):
+            state = self.journal.weights(cycle)
+            if state is not None:
+                restore(self.current, state)
+                return cycle
+            text = f"the weights of cycle {cycle} are gone; it is trained again, from its answers"
+            self._tell("weights lost", text)
+        return 0
 
-    return aside.without(aside.survive(updated, pool))
+    def _take_up(self, done: Closed, *, train: bool) -> None:
+        """Know again what was known after a cycle that is through."""
+        cycle = done.row.cycle
+        self._learn(done.pairs, cycle)
+        self._know({i: target for i, target in done.mined.items() if i in self.pool}, cycle)
+        self.aside.admit(done.set_aside)
+        self.untested.admit(done.untested)
+        self.pool = self.aside.without(self.pool)
+        if train:
+            self.current = self._trained(cycle)
+        self.rows.append(done.row)
 
+    def _learn(self, pairs: Sequence[Pair], cycle: int) -> None:
+        known: dict[str, Target] = {}
+        for request, answer in pairs:
+            if answer.verdict != "skip" and request.image_id in self.pool:
+                before = known.get(request.image_id, self.pool.target(request.image_id))
+                known[request.image_id] = merge(before, request, answer)
+        self._know(known, cycle)
 
-def _wanted(
-    recipe: Recipe,
-    detector: Any,
-    pool: Pool,
-    budget: float,
-    unit: Unit,
-    seed: int,
-    cycle: int,
-    aside: Quarantine,
-) -> list[Request]:
-    """Return what the recipe asks for, all of it about images that can be loaded."""
-    query = recipe.query
-    if query is None:
-        return []
-    most = int(budget) if unit == "images" else len(pool)
+    def _know(self, targets: Mapping[str, Target], cycle: int) -> None:
+        self.pool = self.pool.updated(targets, cycle=self.before + cycle)
 
-    def wanted(pool: Pool) -> list[Request]:
-        return query(detector, pool, most, generator=generator(seed, "query", cycle))
+    def _asked(self, cycle: int) -> _Asked:
+        if self.recipe.query is None:
+            return _Asked()
 
-    found = aside.survive(wanted, pool)
-    while aside.look(pool, [request.image_id for request in found]):
-        found = aside.survive(wanted, pool)
-    if len(found) > most:
-        raise ValueError(
-            f"{recipe.name} made {len(found)} requests for a budget of {most}; "
-            "a query returns at most `budget`"
-        )
-    different = len({request.id for request in found})
-    if different != len(found):
-        raise ValueError(
-            f"{recipe.name} made {len(found)} requests with {different} different ids; "
-            "make ids unique"
-        )
-    return found
+        def make() -> tuple[list[Request], list[Finding]]:
+            before = len(self.aside)
+            found = self._wanted(cycle)
+            named = [replace(request, id=f"{cycle:03d}/{request.id}") for request in found]
+            return named, list(self.aside.findings[before:])
 
+        requests, broken = self.journal.requests(cycle, make)
+        self.aside.admit(broken)
+        self.pool = self.aside.without(self.pool)
+        return _Asked(*first(lambda: self._answered(cycle, requests)))
 
-def _ask(
-    found: Sequence[Request], pool: Pool, oracle: Oracle, budget: float, unit: Unit, cycle: int
-) -> tuple[list[Request], list[Answer], tuple[Request, ...]]:
-    """Return the requests answered, their answers, and those that wait while budget is left."""
-    named = [replace(request, id=f"{cycle:03d}/{request.id}") for request in found]
-    waiting = {request.id: request for request in named}
-    asked, answers, spent = [], [], 0.0
-    for answer in oracle.ask(named, pool) if named else ():
-        if answer.request_id not in waiting:
+    def _wanted(self, cycle: int) -> list[Request]:
+        """Return what the recipe asks for, all of it about images that can be loaded."""
+        query, name = self.recipe.query, self.recipe.name
+        most = int(self.budget) if self.unit == "images" else len(self.pool)
+
+        def wanted(pool: Pool) -> list[Request]:
+            draws = generator(self.seed, "query", cycle)
+            return query(self.current, pool, most, generator=draws)  # type: ignore[misc]
+
+        with ranks.stage(f"cycle-{cycle:03d}-query"):
+            found = self.aside.survive(wanted, self.pool)
+            while self.aside.look(self.pool, [request.image_id for request in found]):
+                found = self.aside.survive(wanted, self.pool)
+        if len(found) > most:
             raise ValueError(
-                f"the oracle answered {answer.request_id!r}, which is not waiting in cycle {cycle}"
+                f"{name} made {len(found)} requests for a budget of {most}; "
+                "a query returns at most `budget`"
             )
-        asked.append(waiting.pop(answer.request_id))
-        answers.append(answer)
-        spent += _price(answer, unit)
-        if unit != "images" and spent >= budget:
-            return asked, answers, ()
-    return asked, answers, tuple(waiting.values())
+        different = len({request.id for request in found})
+        if different != len(found):
+            raise ValueError(
+                f"{name} made {len(found)} requests with {different} different ids; make ids unique"
+            )
+        return found
+
+    def _answered(
+        self, cycle: int, requests: Sequence[Request]
+    ) -> tuple[list[Pair], list[str], tuple[str, ...], tuple[Request, ...]]:
+        """Return the parts of `_Asked`."""
+        waiting = {one.id: one for one in requests if one.image_id in self.pool}
+        pairs: list[Pair] = []
+        used: list[str] = []
+        picked: dict[str, None] = {}
+        spent = 0.0
+        for ids, request, answer in self._answers(cycle, waiting):
+            used += ids
+            pairs.append((request, answer))
+            if waiting.pop(request.id, None) is not None:
+                picked[request.image_id] = None
+                spent += _price(answer, self.unit)
+            if self.unit != "images" and spent >= self.budget:
+                waiting.clear()
+                break
+        return pairs, used, tuple(picked), tuple(waiting.values())
+
+    def _answers(
+        self, cycle: int, waiting: Mapping[str, Request]
+    ) -> Iterator[tuple[list[str], Request, Answer]]:
+        """Yield what no cycle has learned from yet, then what the oracle says to the rest."""
+        yield from self.journal.unused()
+        asking = list(waiting.values())
+        for answer in self.oracle.ask(asking, self.pool) if asking and self.oracle else ():
+            request = waiting.get(answer.request_id)
+            if request is None:
+                raise ValueError(
+                    f"the oracle answered {answer.request_id!r}, which is not waiting in cycle "
+                    f"{cycle}"
+                )
+            merge(self.pool.target(request.image_id), request, answer)  # raises if it does not fit
+            yield [self.journal.keep(answer)], request, answer
+            check()
+
+    def _mined(self, cycle: int) -> dict[str, Target]:
+        mine = self.recipe.mine
+        if mine is None:
+            return {}
+
+        def mined(pool: Pool) -> dict[str, Target]:
+            return mine(self.current, pool, generator=generator(self.seed, "mine", cycle))
+
+        with ranks.stage(f"cycle-{cycle:03d}-mine"):
+            found = self.aside.survive(mined, self.pool)
+        self.pool = self.aside.without(self.pool)
+        return found
+
+    def _trained(self, cycle: int) -> Any:
+        """Return a trained copy; where a broken image stops it, training begins anew without it."""
+        start = self.start if self.recipe.restart == "start" else self.current
+        seed = derive(self.seed, "train", cycle)
+        title = f"{self.recipe.name} {cycle}: train" if self.progress else False
+
+        def train(pool: Pool) -> Any:
+            schedule = self.recipe.train
+            schedule = schedule if isinstance(schedule, TrainConfig) else schedule(pool)
+            chosen = list(self.recipe.trains_on(pool))
+            keeper = None
+            if self.journal.kept:
+                tag = digest_training(start, pool, chosen, schedule, seed)
+                keeper = self.journal.keeper(cycle, tag)
+            ask: dict[str, Any] = {"step": self.recipe.step, "seed": seed, "progress": title}
+            ask |= {"workers": self.workers, "keeper": keeper}
+            for again in (False, True):
+                detector = copy.deepcopy(start)
+                try:
+                    fit(detector, pool, schedule, ids=chosen, **ask)
+                    return detector
+                except FloatingPointError as error:
+                    if again or keeper is None:
+                        raise
+                    self._tell("not finite", f"{error}; gone back, once, to the weights kept last")
+
+        return self.aside.survive(train, self.pool, progress=title)
+
+    def _close(self, asked: _Asked, mined: Mapping[str, Target]) -> None:
+        """Measure, and end a cycle."""
+        cycle = len(self.rows)
+        metered = self._measured(cycle)
+        targets = [self.pool.target(image_id) for image_id in self.pool.ids]
+        images = sum(target.complete for target in targets)
+        boxes = sum(sum(origin == HUMAN for origin in target.origin) for target in targets)
+        seconds = self.rows[-1].seconds if self.rows else 0.0
+        seconds += sum(answer.seconds for _, answer in asked.pairs)
+        row = Row(cycle, asked.picked, images, boxes, seconds, metered)
+        broken = self.aside.findings, self.untested.findings
+        self.journal.close(Closed(row, asked.pairs, mined, *broken), asked.used)
+        self.rows.append(row)
+
+    def _measured(self, cycle: int) -> dict[str, float]:
+        if self.test is None:
+            return {}
+        title = "test" if self.progress else False
+        with ranks.stage(f"cycle-{cycle:03d}-test"):
+            ask: dict[str, Any] = {
+                "progress": title,
+                "set_aside": self.untested,
+                "workers": self.workers,
+            }
+            scored = detect(self.current, self.test, **ask)
+            found = {image_id: one.to("cpu") for image_id, one in scored}
+        return self.metrics(found, self.untested.without(self.test))
+
+    def _tell(self, what: str, text: str) -> None:
+        """Warn, and keep what happened."""
+        self.journal.note(what, text)
+        warnings.warn(f"{self.recipe.name}: {text}", stacklevel=6)
+
+    def _history(
+        self, pending: tuple[Request, ...] = (), *, interrupted: str | None = None
+    ) -> History:
+        name = self.recipe.name
+        self.aside.warn(f"{name} ran", stacklevel=4)
+        self.untested.warn(f"{name} was measured", stacklevel=4)
+        found = (*self.aside.findings, *self.untested.findings)
+        return History(name, tuple(self.rows), self.current, self.pool, pending, found, interrupted)
 
 
 def _price(answer: Answer, unit: Unit) -> float:
@@ -292,76 +390,3 @@ def _price(answer: Answer, unit: Unit) -> float:
             return float(answer.verdict == "accept")
         return float(len(answer.target))
     return 1.0
-
-
-def _learn(pool: Pool, asked: Sequence[Request], answers: Sequence[Answer], cycle: int) -> Pool:
-    known: dict[str, Target] = {}
-    for request, answer in zip(asked, answers, strict=True):
-        if answer.verdict != "skip":
-            before = known.get(request.image_id, pool.target(request.image_id))
-            known[request.image_id] = merge(before, request, answer)
-    return pool.updated(known, cycle=cycle)
-
-
-def _measure(
-    detector: Any, test: Pool | None, metrics: Metrics, progress: bool, untested: Quarantine
-) -> dict[str, float]:
-    if test is None:
-        return {}
-    title = "test" if progress else False
-    found = {
-        image_id: one.to("cpu")
-        for image_id, one in detect(detector, test, progress=title, set_aside=untested)
-    }
-    return metrics(found, untested.without(test))
-
-
-def _row(
-    cycle: int, picked: tuple[str, ...], pool: Pool, seconds: float, metrics: dict[str, float]
-) -> Row:
-    targets = [pool.target(image_id) for image_id in pool.ids]
-    drawn = sum(sum(origin == "human" for origin in target.origin) for target in targets)
-    return Row(cycle, picked, sum(target.complete for target in targets), drawn, seconds, metrics)
-
-
-def _check(
-    recipe: Recipe,
-    detector: Any,
-    pool: Pool,
-    test: Pool | None,
-    budget: float,
-    cycles: int,
-    unit: str,
-) -> None:
-    if unit not in ("images", "boxes", "seconds"):
-        raise ValueError(f"unit = {unit!r}: use images, boxes or seconds")
-    if not 0 < budget < math.inf or (unit == "images" and int(budget) != budget):
-        raise ValueError(
-            f"budget = {budget!r} {unit} per cycle: a finite number above 0 is needed, "
-            "whole for images"
-        )
-    if cycles < 0:
-        raise ValueError(f"cycles = {cycles}: 0 or more are needed")
-    check_methods(recipe, detector)
-    _check_classes(detector, pool, test)
-    check_fields(recipe, detector, pool)
-
-
-def _check_classes(detector: Any, pool: Pool, test: Pool | None) -> None:
-    for other, classes in (
-        ("the detector", detector.classes),
-        ("the test pool", pool.classes if test is None else test.classes),
-    ):
-        if tuple(classes) != pool.classes:
-            raise ValueError(
-                f"{other} knows classes {tuple(classes)}, the pool {pool.classes}; "
-                "they must be the same, in order"
-            )
-    if test is None:
-        return
-    incomplete = [image_id for image_id in test.ids if not test.target(image_id).complete]
-    if incomplete:
-        raise ValueError(
-            f"test image {incomplete[0]!r} is not complete ({len(incomplete)} in all); "
-            "nothing can be measured on it"
-        )

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -162,3 +163,47 @@ def check_fields(recipe: Recipe, detector: Any, pool: Pool) -> None:
                     f"{recipe.name} needs detections with {need}, and "
                     f"{type(detector).__name__}.detect gives none; use a detector that does"
                 )
+
+
+def check_run(
+    recipe: Recipe,
+    detector: Any,
+    pool: Pool,
+    test: Pool | None,
+    budget: float,
+    cycles: int,
+    unit: str,
+) -> None:
+    """Raise a `ValueError` unless what `cycle.run` was given fits together."""
+    if unit not in ("images", "boxes", "seconds"):
+        raise ValueError(f"unit = {unit!r}: use images, boxes or seconds")
+    if not 0 < budget < math.inf or (unit == "images" and int(budget) != budget):
+        raise ValueError(
+            f"budget = {budget!r} {unit} per cycle: a finite number above 0 is needed, "
+            "whole for images"
+        )
+    if cycles < 0:
+        raise ValueError(f"cycles = {cycles}: 0 or more are needed")
+    check_methods(recipe, detector)
+    _check_classes(detector, pool, test)
+    check_fields(recipe, detector, pool)
+
+
+def _check_classes(detector: Any, pool: Pool, test: Pool | None) -> None:
+    for other, classes in (
+        ("the detector", detector.classes),
+        ("the test pool", pool.classes if test is None else test.classes),
+    ):
+        if tuple(classes) != pool.classes:
+            raise ValueError(
+                f"{other} knows classes {tuple(classes)}, the pool {pool.classes}; "
+                "they must be the same, in order"
+            )
+    if test is None:
+        return
+    incomplete = [image_id for image_id in test.ids if not test.target(image_id).complete]
+    if incomplete:
+        raise ValueError(
+            f"test image {incomplete[0]!r} is not complete ({len(incomplete)} in all); "
+            "nothing can be measured on it"
+        )

@@ -125,7 +125,7 @@ def restore(detector: Any, state: State, optimizer: torch.optim.Optimizer | None
 
     Raises:
         ValueError: naming the first tensor that the detector does not have, or has of another shape
-            or type.
+            or type, or of which the optimizer has no parameter of that shape.
     """
     own = check_detector(detector)
     kept = {
@@ -140,21 +140,33 @@ def restore(detector: Any, state: State, optimizer: torch.optim.Optimizer | None
                 f"the saved weights do not fit this {type(detector).__name__}: {name} is {there} "
                 f"there and {here} here; build the detector as it was when they were saved"
             )
+    memory = {} if optimizer is None else _memory(state.tensors, optimizer)
     detector.load_state_dict(kept)
     if optimizer is not None:
         groups = optimizer.state_dict()["param_groups"]
-        optimizer.load_state_dict({"state": _memory(state.tensors), "param_groups": groups})
+        optimizer.load_state_dict({"state": memory, "param_groups": groups})
 
 
 def _kind(tensor: Tensor | None) -> str:
     return "missing" if tensor is None else f"{tensor.dtype} {tuple(tensor.shape)}"
 
 
-def _memory(tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+def _memory(
+    tensors: Mapping[str, Tensor], optimizer: torch.optim.Optimizer
+) -> dict[int, dict[str, Tensor]]:
+    trained = [one for group in optimizer.param_groups for one in group["params"]]
     memory: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith(OPTIMIZER):
             number, _, key = name.removeprefix(OPTIMIZER).partition("/")
+            shape = trained[int(number)].shape if int(number) < len(trained) else None
+            if shape is None or (tensor.ndim and tensor.shape != shape):
+                raise ValueError(
+                    f"the saved optimizer does not fit this one: {name} has shape "
+                    f"{tuple(tensor.shape)}, and parameter {number} of the {len(trained)} that are "
+                    f"trained is {'missing' if shape is None else tuple(shape)}; freeze the same "
+                    "parameters as when it was saved"
+                )
             memory.setdefault(int(number), {})[key] = tensor.clone()
     return memory
 

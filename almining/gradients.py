@@ -1,17 +1,18 @@
 """The gradient of one batch: in parts where memory is short, summed over the ranks, or not at all.
 
 A loss that is a mean over images has the same gradient in any number of parts, but for the order in
-which floats are added. What one rank meets, all ranks act on.
+which floats are added. Running statistics move once per batch, by the mean over its parts, so that
+parts on one rank and on several come to the same. What one rank meets, all ranks act on.
 """
 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from almining import ranks
 
@@ -70,7 +71,8 @@ def accumulate(
             part 0, 1, ... of as many, and returns their losses; both have the weight of these items
             in the batch.
         items: what this rank takes of the batch.
-        detector: its buffers are put back when this raises.
+        detector: its buffers are put back when this raises. In several ranks those of rank 0 count,
+            but for the running statistics of batch norms.
         parts: in how many parts the items go through.
         most: how many parts make sense: as many as the largest share of a rank has items.
         clip: the longest gradient.
@@ -84,19 +86,22 @@ def accumulate(
     """
     parameters = [one for one in detector.parameters() if one.requires_grad]
     while True:
-        with _buffers_back(detector) as put_back:
-            values = _attempt(backward, items, parameters, parts, final=parts >= most)
-            if values is None:
-                put_back()
-            else:
+        buffers = _Buffers(detector, parts * ranks.current().world)
+        try:
+            values = _attempt(backward, items, parameters, buffers, parts, final=parts >= most)
+            if values is not None:
                 ranks.sum_gradients(parameters)
                 norm = torch.nn.utils.clip_grad_norm_(parameters, clip)
-                if not bool(norm.isfinite()):
-                    raise FloatingPointError(
-                        f"the gradient is not finite in {name}, though the losses are: {values}. "
-                        "Look at their boxes, or lower the learning rate"
-                    )
-                return values, parts
+                if bool(norm.isfinite()):
+                    return values, parts
+                raise FloatingPointError(
+                    f"the gradient is not finite in {name}, though the losses are: {values}. "
+                    "Look at their boxes, or lower the learning rate"
+                )
+        except BaseException:
+            buffers.put_back()
+            raise
+        buffers.put_back()
         _clear(parameters)
         parts = min(2 * parts, most)
 
@@ -105,6 +110,7 @@ def _attempt(
     backward: Backward,
     items: Sequence[Item],
     parameters: Sequence[torch.nn.Parameter],
+    buffers: _Buffers,
     parts: int,
     *,
     final: bool,
@@ -118,6 +124,7 @@ def _attempt(
         for part, some in enumerate(cut(items, parts)):
             if len(some):
                 found.append(backward(some, part, parts))
+                buffers.note(len(some))
     except Exception as raised:
         short = out_of_memory(raised) and not final
         if not short:  # otherwise the error, and the memory its traceback holds, goes here
@@ -126,9 +133,10 @@ def _attempt(
                 raised.add_note(
                     "a single image at a time is too much: use smaller images or a smaller detector"
                 )
-    said = ranks.gather([short, found], error)
+    said = ranks.gather([short, found, len(items)], error, place="gradients")
     if any(one[0] for one in said):
         return None
+    buffers.settle(sum(one[2] for one in said))
     values: dict[str, float] = {}
     for losses in (losses for one in said for losses in one[1]):
         for name, value in losses.items():
@@ -144,20 +152,41 @@ def _clear(parameters: Sequence[torch.nn.Parameter]) -> None:
         torch.cuda.empty_cache()
 
 
-@contextmanager
-def _buffers_back(detector: Any) -> Iterator[Callable[[], None]]:
-    """Put buffers, such as running statistics, back when the block raises, or when asked to."""
-    named = getattr(detector, "named_buffers", dict)
-    before = {name: buffer.clone() for name, buffer in dict(named()).items()}
+class _Buffers:
+    """A detector's buffers while a batch goes through in parts, over all ranks.
 
-    def put_back() -> None:
-        with torch.no_grad():
-            for name, buffer in dict(named()).items():
-                if name in before:
-                    buffer.copy_(before[name])
+    The running statistics of batch norms start each part from where they were before the batch.
+    """
 
-    try:
-        yield put_back
-    except BaseException:
-        put_back()
-        raise
+    def __init__(self, detector: Any, parts: int) -> None:
+        self.detector = detector
+        self.named = getattr(detector, "named_buffers", dict)
+        self.before = {name: buffer.clone() for name, buffer in dict(self.named()).items()}
+        modules = getattr(detector, "modules", list[Any])
+        norms = [one for one in modules() if parts > 1 and isinstance(one, _BatchNorm)]
+        self.running = [buffer for norm in norms for buffer in norm.buffers(recurse=False)]
+        self.start = [buffer.clone() for buffer in self.running]
+        self.moved = [torch.zeros_like(buffer) for buffer in self.running]
+
+    @torch.no_grad()
+    def note(self, n: int) -> None:
+        """Note how far a part of n items moved the statistics."""
+        for running, start, moved in zip(self.running, self.start, self.moved, strict=True):
+            moved += n * (running - start)
+            running.copy_(start)
+
+    @torch.no_grad()
+    def settle(self, n: int) -> None:
+        """Move them by the mean over all n items, those of other ranks included."""
+        ranks.add_up(self.moved)
+        for running, start, moved in zip(self.running, self.start, self.moved, strict=True):
+            whole = "floor" if not moved.is_floating_point() else None
+            running.copy_(start + torch.div(moved, n, rounding_mode=whole))
+        ranks.same_buffers(self.detector)
+
+    @torch.no_grad()
+    def put_back(self) -> None:
+        """Undo all of it."""
+        for name, buffer in dict(self.named()).items():
+            if name in self.before:
+                buffer.copy_(self.before[name])

@@ -1,7 +1,8 @@
 """Start a script on several ranks of this machine, from a notebook or a program.
 
 It runs under `torchrun` in processes of its own; this one shows their progress and what rank 0
-prints, and says which rank failed and why. Several machines are `torchrun`'s own affair.
+prints, warnings included, and says which rank failed and why. Several machines are `torchrun`'s own
+affair.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ def launch(
                 _stop(process)
                 raise
             finally:
-                printed.show()
+                printed.show(rest=True)
         if process.returncode:
             raise RuntimeError(_failure(logs, ranks))
 
@@ -83,15 +84,16 @@ class _Printed:
         self.logs = logs
         self.seen: dict[Path, int] = {}
 
-    def show(self) -> None:
-        """Print what is new."""
-        for path in sorted(self.logs.glob("*/attempt_*/0/stdout.log")):
+    def show(self, *, rest: bool = False) -> None:
+        """Print what is new: whole lines, and in the end the `rest`."""
+        for path in sorted(self.logs.glob("*/attempt_*/0/std*.log")):
             with path.open("rb") as file:
                 file.seek(self.seen.get(path, 0))
                 new = file.read()
-            new = new[: new.rfind(b"\n") + 1]  # whole lines
+            new = new if rest else new[: new.rfind(b"\n") + 1]
             self.seen[path] = self.seen.get(path, 0) + len(new)
-            sys.stdout.write(new.decode(errors="replace"))
+            stream = sys.stdout if path.stem == "stdout" else sys.stderr
+            stream.write(new.decode(errors="replace"))
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

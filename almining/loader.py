@@ -11,8 +11,10 @@ Left out: random order and joining into batches, which are the caller's.
 from __future__ import annotations
 
 import math
+import os
 import reprlib
 import signal
+import socket
 import warnings
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -31,7 +33,7 @@ PATIENCE_S = 5.0  # how long a worker may take to leave before it is killed
 
 
 class _LostError(Exception):
-    """A worker died or does not answer."""
+    """A worker died, does not answer, or cannot be had."""
 
 
 def ahead(
@@ -43,8 +45,8 @@ def ahead(
 ) -> Generator[Result, None, None]:
     """Yield `call(item)` for each item, in order.
 
-    A worker that dies or hangs is warned of by its process id. All workers are then started anew at
-    the item that is due; the second time, the rest is computed in this process. Results are the
+    A worker that dies, hangs or cannot be started is warned of. All of them are then started anew
+    at the item that is due; the second time, the rest is computed in this process. Results are the
     same for any number of workers, as long as `call` is a function of the item alone. Where it
     raises in a worker, it is called once more in this process, whose error is the one to be seen.
 
@@ -97,7 +99,10 @@ def _from_workers(
     patience = PATIENCE_S
     try:
         for _ in range(workers):
-            crew.append(_Worker(call, items, [other.pipe for other in crew]))
+            try:
+                crew.append(_Worker(call, items, [other.pipe for other in crew]))
+            except OSError as error:  # too little memory, too many open files
+                raise _LostError(f"a loader worker cannot be started: {error}") from None
         for place in range(due, min(due + AHEAD * workers, len(items))):
             crew[place % workers].ask(place)
         for place in range(due, len(items)):
@@ -110,7 +115,7 @@ def _from_workers(
         raise
     finally:
         for worker in crew:
-            worker.pipe.close()  # which tells it to leave
+            worker.dismiss()
         for worker in crew:
             worker.leave(patience)
 
@@ -151,6 +156,12 @@ class _Worker:
             raise self._lost(place) from None
         return answer
 
+    def dismiss(self) -> None:
+        """Tell it to leave, though workers started later hold copies of this end of its pipe."""
+        with suppress(OSError), socket.socket(fileno=os.dup(self.pipe.fileno())) as line:
+            line.shutdown(socket.SHUT_RDWR)
+        self.pipe.close()
+
     def leave(self, patience: float) -> None:
         """Wait for its end; kill it where that takes too long."""
         self.process.join(patience)
@@ -162,7 +173,8 @@ class _Worker:
     def _lost(self, place: int, why: str = "") -> _LostError:
         if not why:
             self.process.join(PATIENCE_S)
-            why = f"died with exit code {self.process.exitcode}"
+            code = self.process.exitcode
+            why = "sent what cannot be read" if code is None else f"died with exit code {code}"
         item = reprlib.repr(self.items[place])
         return _LostError(f"loader worker {self.process.pid} {why} while item {item} was due")
 

@@ -77,7 +77,9 @@ def joined(
         folder: for what the ranks show one another; on every machine the same one.
         backend: what carries the tensors of a GPU: `"nccl"` by default where each rank of the
             machine has a GPU of its own, otherwise `"gloo"`, which carries all else.
-        timeout_s: how long a rank waits for the others before it gives up.
+        timeout_s: how long a rank waits for the others before it gives up; more than what one
+            rank does alone may take, such as reading all images once, or an oracle that waits for a
+            person.
 
     Raises:
         FileNotFoundError: on every rank, when one does not see what rank 0 wrote to `folder`.
@@ -144,7 +146,7 @@ def seen(path: Path) -> Path:
     return path
 
 
-def gather(value: Any, error: BaseException | None = None) -> list[Any]:
+def gather(value: Any, error: BaseException | None = None, *, place: str = "") -> list[Any]:
     """Return the value of every rank, by rank, on each of them.
 
     Every message between the ranks goes this way. An error that one of them brings raises on all,
@@ -153,18 +155,21 @@ def gather(value: Any, error: BaseException | None = None) -> list[Any]:
     Args:
         value: anything JSON can hold; in a single process it comes back as it is.
         error: what went wrong on this rank, or None.
+        place: where in the program this rank is.
 
     Raises:
         BaseException: the error of the lowest rank that has one. It keeps its type and content
             where its arguments are text and numbers; any other becomes a RuntimeError that names
             the type.
-        ConnectionError: when another rank is lost.
+        RuntimeError: when the ranks are at different places.
+        ConnectionError: when another rank is lost, or cannot be waited for any longer.
     """
     if _current.world == 1:
         if error is not None:
             raise error
         return [value]
-    sent = json.dumps({"value": value, "error": None if error is None else _told(error)}).encode()
+    told = None if error is None else _told(error)
+    sent = json.dumps({"value": value, "error": told, "place": place}).encode()
     sizes = _all(torch.tensor([len(sent)]))
     longest = int(max(sizes))
     padded = torch.frombuffer(bytearray(sent.ljust(longest)), dtype=torch.uint8)
@@ -172,11 +177,25 @@ def gather(value: Any, error: BaseException | None = None) -> list[Any]:
     for rank, one in enumerate(said):
         if one["error"] is not None:
             raised = error
-            if raised is None or (rank != _current.rank and _told(raised) != one["error"]):
+            if raised is None or (rank != _current.rank and told != one["error"]):
                 raised = _rebuilt(rank, **one["error"])
-            raised.agreed = True  # type: ignore[attr-defined]
-            raise raised
+            raise _agreed(raised)
+    for rank, one in enumerate(said):
+        _check_equal(rank, one["place"], said[0]["place"], "the place in the program")
     return [one["value"] for one in said]
+
+
+def _agreed(error: BaseException) -> BaseException:
+    """Return an error that every rank raises here."""
+    error.agreed = True  # type: ignore[attr-defined]
+    return error
+
+
+def _check_equal(rank: int, value: Any, first: Any, name: str) -> None:
+    if value != first:
+        text = f"{name}: {value!r} on rank {rank}, {first!r} on rank 0; every rank has to run "
+        text += "the same program on the same data, weights and seed"
+        raise _agreed(RuntimeError(text))
 
 
 def _all(tensor: Tensor) -> list[Tensor]:
@@ -190,8 +209,9 @@ def _reach(call: Callable[..., Any], *args: Any) -> None:
         call(*args)
     except RuntimeError as error:
         raise ConnectionError(
-            f"rank {_current.rank} does not reach the others: one of them was lost or hangs, and "
-            "its own message says why; start the run again, what it finished is kept"
+            f"rank {_current.rank} does not reach the others ({error}): one of them was lost, and "
+            "its own message says why, or takes longer than `timeout_s` of `ranks.joined`; start "
+            "the run again, what it finished is kept"
         ) from error
 
 
@@ -202,7 +222,7 @@ def _told(error: BaseException) -> dict[str, Any]:
         plain = all(isinstance(one, str | int | float | None) for one in args)
         if not plain or str(pkgutil.resolve_name(name)(*args)) != str(error):
             raise TypeError(f"{name} is more than its arguments")
-    except (AttributeError, ImportError, TypeError, ValueError):
+    except Exception:  # of any kind: what is made here belongs to somebody else
         name, args = "builtins:RuntimeError", [f"{kind.__name__}: {error}"]
     return {"kind": name, "args": args, "notes": list(getattr(error, "__notes__", []))}
 
@@ -239,7 +259,7 @@ def together(call: Callable[..., Value], *args: Any) -> Value:
         if hasattr(raised, "agreed"):  # the others raise it, too
             raise
         error = raised
-    agree(error)
+    gather(None, error, place=getattr(call, "__qualname__", type(call).__name__))
     return made
 
 
@@ -249,7 +269,7 @@ def share(value: Value) -> Value:
     Args:
         value: anything JSON can hold; in a single process it comes back as it is.
     """
-    shared: Value = gather(value if _current.rank == 0 else None)[0]
+    shared: Value = gather(value if _current.rank == 0 else None, place="share")[0]
     return shared
 
 
@@ -259,12 +279,12 @@ def worst(code: int) -> int:
     Args:
         code: how bad it is here.
     """
-    return max(gather(code))
+    return max(gather(code, place="worst"))
 
 
 def barrier() -> None:
     """Wait until every rank is here."""
-    gather(None)
+    gather(None, place="barrier")
 
 
 def check_same(value: Any, name: str) -> None:
@@ -277,13 +297,9 @@ def check_same(value: Any, name: str) -> None:
     Raises:
         RuntimeError: naming the first rank that differs from rank 0.
     """
-    values = gather(value)
+    values = gather(value, place=name)
     for rank, other in enumerate(values):
-        if other != values[0]:
-            raise RuntimeError(
-                f"{name}: {other!r} on rank {rank}, {values[0]!r} on rank 0; every rank has to run "
-                "the same program on the same data, weights and seed"
-            )
+        _check_equal(rank, other, values[0], name)
 
 
 def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
@@ -295,47 +311,45 @@ def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
     Args:
         parameters: the same on every rank, in the same order.
     """
-    if _current.world == 1:
-        return
-    for group in _kinds(parameters):
-        has = torch.tensor([float(one.grad is not None) for one in group]).to(group[0])
-        parts = [torch.zeros_like(one) if one.grad is None else one.grad for one in group]
-        flat = torch.cat([*(part.detach().flatten() for part in parts), has])
-        _reach(dist.all_reduce, flat)
-        *sums, counts = flat.split([*(one.numel() for one in group), len(group)])
-        for one, total, count in zip(group, sums, counts.tolist(), strict=True):
-            one.grad = total.view_as(one).clone() if count else None
+    known = list(parameters)
+    used = [any(has) for has in zip(*gather([one.grad is not None for one in known]), strict=True)]
+    for one, has in zip(known, used, strict=True):
+        if has and one.grad is None:
+            one.grad = torch.zeros_like(one)
+    add_up(one.grad for one in known if one.grad is not None)
+
+
+def add_up(tensors: Iterable[Tensor]) -> None:
+    """Turn each tensor into its sum over the ranks, in place.
+
+    Args:
+        tensors: of the same shapes and types on every rank, in the same order.
+    """
+    _joined(dist.all_reduce, tensors)
 
 
 def same_buffers(module: Any) -> None:
-    """Give every rank the same buffers, such as the running statistics of a normalisation.
-
-    Those of rank 0, and where floating ones differ, the mean over the ranks: each has seen its
-    share of the batch.
+    """Give every rank the buffers of rank 0.
 
     Args:
         module: a `torch.nn.Module`; anything without `buffers` is left alone.
     """
-    if _current.world == 1 or not hasattr(module, "buffers"):
+    if hasattr(module, "buffers"):
+        _joined(lambda flat: dist.broadcast(flat.view(torch.uint8), 0), module.buffers())
+
+
+def _joined(call: Callable[[Tensor], Any], tensors: Iterable[Tensor]) -> None:
+    """Change tensors in place, those of a device and type as one."""
+    if _current.world == 1:
         return
-    for group in _kinds(module.buffers()):
-        mine = torch.cat([one.detach().flatten() for one in group])
-        same = mine.clone()
-        _reach(dist.broadcast, same.view(torch.uint8), 0)
-        if mine.is_floating_point():
-            gap = torch.where(mine == same, 0, mine - same)
-            _reach(dist.all_reduce, gap)
-            same += gap / _current.world
-        for one, value in zip(group, same.split([one.numel() for one in group]), strict=True):
-            one.copy_(value.view_as(one))
-
-
-def _kinds(tensors: Iterable[Tensor]) -> list[list[Any]]:
-    """Return the tensors that can be joined to one: those of the same device and type."""
-    kinds: dict[tuple[torch.device, torch.dtype], list[Any]] = {}
+    kinds: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
     for one in tensors:
-        kinds.setdefault((one.device, one.dtype), []).append(one)
-    return list(kinds.values())
+        kinds.setdefault((one.device, one.dtype), []).append(one.detach())
+    for group in kinds.values():
+        flat = torch.cat([one.flatten() for one in group])
+        _reach(call, flat)
+        for one, value in zip(group, flat.split([one.numel() for one in group]), strict=True):
+            one.copy_(value.view_as(one))
 
 
 @contextmanager

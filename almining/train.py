@@ -26,6 +26,7 @@ from almining.checkpoints import Keeper, check_detector, pack, restore
 from almining.checks import check_whole
 from almining.data.pool import Pool
 from almining.detectors.base import device_of
+from almining.digests import digest_tensors, digest_texts
 from almining.gradients import accumulate, cut
 from almining.interrupts import Interrupted, asked
 from almining.loader import ahead
@@ -105,17 +106,21 @@ def fit(
         step: `step(detector, batch, *, generator)` returns named losses, means over the images; the
             detector's own by default.
         progress: whether to show a progress bar, or what to call it.
-        workers: processes that load images; the result does not depend on it.
+        workers: processes that load images, each at most two batches ahead; the result does not
+            depend on it.
         timeout_s: how long to wait for a worker until it counts as hanging.
         parts: pieces in which a batch goes through, one after the other, to need less memory. To
-            the step each is a batch of its own; it weighs as much as it holds of the whole.
+            the step each is a batch of its own, and it weighs as much as it holds of the whole; the
+            shares of several ranks alike. So batch norms in training mode normalise each by itself,
+            and their running statistics move once per step, by the mean of the pieces.
         keeper: keeps the training's state, from which it goes on where it stopped.
 
     Returns:
         The losses of every step, by name, `"loss"` being their sum.
 
     Raises:
-        ValueError: when there is no image to train on, or what was kept is of another detector.
+        ValueError: when there is no image to train on or nothing to train, or what was kept is of
+            another detector.
         FloatingPointError: naming the images, when a loss or a gradient is not finite; the weights
             are those before that step.
         Interrupted: after Ctrl-C; the step under way is finished and kept.
@@ -126,7 +131,8 @@ def fit(
             f"there is no image to train on: {pool!r} has none that the recipe trains on"
         )
     training = _Training(detector, pool, chosen, config, seed, step or plain_step, parts)
-    todo = range(training.resume(keeper), config.steps)
+    todo = range(ranks.together(training.resume, keeper), config.steps)
+    training.check_ranks()
     with (
         closing(ahead(training.load, todo, workers=workers, timeout_s=timeout_s)) as loaded,
         bar(total=config.steps, progress=progress, name="train", unit="step") as shown,
@@ -179,19 +185,28 @@ class _Training:
             self.keep(keeper)
         return len(self.losses)
 
+    def check_ranks(self) -> None:
+        """Raise unless every rank is about to do the same."""
+        if ranks.current().world > 1:
+            named = ((str(n), one) for n, one in enumerate(self.detector.parameters()))
+            about = [len(self.losses), self.parts, self.seed, repr(self.config)]
+            about += [digest_texts(self.ids), digest_tensors(named)]
+            ranks.check_same(about, "what is trained")
+
     def keep(self, keeper: Keeper | None) -> None:
         """Keep the state where it is time to; stop here when Ctrl-C was pressed."""
-        step, error = len(self.losses), None
+        step = len(self.losses)
         done, stop = step == self.config.steps, ranks.worst(int(asked()))
-        if keeper is not None and ranks.current().rank == 0:
+
+        def save() -> None:
+            if keeper is None or ranks.current().rank > 0:
+                return
             if done or stop or time.monotonic() - self.saved_at >= keeper.every_s:
                 where: dict[str, Any] = {"step": step, "parts": self.parts, "losses": self.losses}
-                try:
-                    keeper.save(pack(self.detector, self.optimizer, **where), done=done)
-                except Exception as raised:
-                    error = raised
+                keeper.save(pack(self.detector, self.optimizer, **where), done=done)
                 self.saved_at = time.monotonic()
-        ranks.agree(error)
+
+        ranks.together(save)
         if stop:
             raise Interrupted(f"stopped by Ctrl-C after {step} of {self.config.steps} steps")
 
@@ -206,13 +221,7 @@ class _Training:
 
     def step(self, number: int, loaded: Iterator[list[Tensor]]) -> None:
         """Do one step, in more parts than before where memory runs out."""
-        images: list[Tensor] = []
-        error = None
-        try:
-            images = next(loaded)
-        except Exception as raised:  # a broken image, which all ranks have to know of
-            error = raised
-        ranks.agree(error)
+        images = ranks.together(next, loaded)  # of a broken one all ranks have to know
         values, parts = self._gradients(number, images)
         if parts != self.parts:
             self.parts = parts
@@ -225,7 +234,6 @@ class _Training:
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.lr * self.config.rate(number)
         self.optimizer.step()
-        ranks.same_buffers(self.detector)
         self.losses.append(values)
 
     def _gradients(self, number: int, images: list[Tensor]) -> tuple[dict[str, float], int]:
@@ -281,18 +289,22 @@ def _losses(step: Step, detector: Any, batch: Batch, draws: torch.Generator) -> 
         losses = step(detector, batch, generator=draws)
     except FloatingPointError as error:
         raise FloatingPointError(f"{error} (images {', '.join(batch.ids)})") from error
-    if not losses:
+    if not any(loss.requires_grad for loss in losses.values()):
         raise ValueError(
-            f"the step returned no loss for images {', '.join(batch.ids)}; give one by name, a "
-            "zero that carries a gradient if need be"
+            f"the step returned no loss for images {', '.join(batch.ids)} that carries a gradient; "
+            "give one by name, a zero if need be"
         )
     return losses
 
 
 def _optimizer(detector: Any, config: TrainConfig) -> torch.optim.Optimizer:
     parameters = [one for one in detector.parameters() if one.requires_grad]
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(
-            parameters, config.lr, momentum=0.9, weight_decay=config.weight_decay
+    if config.steps and not parameters:
+        raise ValueError(
+            f"{type(detector).__name__} has no parameter that requires a gradient, so there is "
+            "nothing to train; call requires_grad_() on some, or train with TrainConfig(steps=0)"
         )
-    return torch.optim.AdamW(parameters, config.lr, weight_decay=config.weight_decay)
+    groups = [{"params": parameters}]  # torch takes no empty list
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, config.lr, momentum=0.9, weight_decay=config.weight_decay)
+    return torch.optim.AdamW(groups, config.lr, weight_decay=config.weight_decay)

@@ -1,6 +1,6 @@
-"""What the ranks of tests/test_ranks.py run: `python rank_program.py <what> <folder>`.
+"""What the ranks of tests/test_ranks.py run: `python rank_program.py <folder> <what> ...`.
 
-Each writes what it found to `<folder>/<what>-<rank>.json`; the tests compare that with what they
+Each writes what it found to `<folder>/<rank>.json`; the tests compare that with what they
 find themselves, in one process.
 """
 
@@ -10,7 +10,7 @@ import json
 import os
 import signal
 import sys
-import time
+import warnings
 from pathlib import Path
 
 import torch
@@ -27,8 +27,9 @@ from almining.papers import baselines
 from almining.plain import to_plain
 from almining.predict import detect, embeddings, stream
 from almining.rng import generator
-from almining.train import TrainConfig, fit
+from almining.train import Batch, TrainConfig, fit, plain_step
 from tests.fakes import FlatDetector, faulty_pool, flat_pool
+from tests.keepers import MemoryKeeper, MoodyDetector
 
 QUIET = {"progress": False}
 
@@ -112,6 +113,13 @@ class Local(Exception):
         super().__init__(f"{one} and {two}")
 
 
+class Picky(Exception):
+    """An error that cannot be made from its own text."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__({5: "no row"}[number])
+
+
 def told() -> dict[str, object]:
     """What the ranks tell one another."""
     rank = ranks.current().rank
@@ -133,6 +141,7 @@ def told() -> dict[str, object]:
         BrokenImageError("a", "a.jpg", "truncated"),
         interrupts.Interrupted("stopped"),
         Local(1, 2),
+        Picky(5),
     ]
     errors[0].add_note("a note")
     return {
@@ -145,6 +154,7 @@ def told() -> dict[str, object]:
         "both": caught(lambda: ranks.agree(ValueError(f"of {rank}"))),
         "across": caught(lambda: ranks.agree(KeyError("x")) if rank else ranks.share(0)),
         "same": caught(lambda: ranks.check_same(rank, "the picks")),
+        "apart": caught(lambda: ranks.barrier() if rank else ranks.share(0)),
     }
 
 
@@ -172,7 +182,18 @@ def refused() -> dict[str, object]:
                 if rank and number == 9:
                     os.kill(os.getpid(), signal.SIGINT)
 
-    return found | {"ctrl-c": caught(stopped)}
+    def left() -> None:
+        for number, _ in enumerate(stream(lambda batch: [0] * len(batch), pool, batch=1, **QUIET)):
+            if rank and number == 20:
+                break
+        ranks.barrier()
+
+    once = TrainConfig(steps=1)
+    return found | {
+        "ctrl-c": caught(stopped),
+        "left": caught(left),
+        "seeds": caught(lambda: fit(FlatDetector(), pool, once, seed=rank, **QUIET)),
+    }
 
 
 def trained(parts: int) -> dict[str, object]:
@@ -224,41 +245,74 @@ def killed(folder: Path) -> dict[str, object]:
     return {"found": to_plain(found), "aside": aside.ids}
 
 
-def waiting() -> dict[str, object]:
-    """Score until Ctrl-C; the first bar is full by then."""
-    print(f"hello from rank {ranks.current().rank}", flush=True)
-    print(f"{os.environ['OMP_NUM_THREADS']} threads", flush=True)
-
-    def call(images: list[torch.Tensor]) -> list[int]:
-        time.sleep(0.05)
-        return [0] * len(images)
-
-    def score() -> None:
-        with interrupts.held():
-            for _ in stream(call, flat_pool(4000), batch=1, progress="slowly"):
-                pass
-
-    return {"raised": caught(score)}
+def on_rank_1(batch: Batch, fault: str) -> None:
+    """Plant a fault in step 2 of the second rank."""
+    if ranks.current().rank != 1 or batch.step != 2:
+        return
+    if fault == "memory" and len(batch.ids) > 1:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+    if fault == "error":
+        raise KeyError("label")
+    if fault == "ctrl-c":
+        os.kill(os.getpid(), signal.SIGINT)
 
 
-def main(what: str, folder: Path) -> None:
+def faulty_training(fault: str, **options: object) -> dict[str, object]:
+    """What came of a training with a fault on rank 1."""
+
+    def step(detector, batch: Batch, *, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        on_rank_1(batch, fault)
+        losses = plain_step(detector, batch, generator=generator)
+        if fault == "nan" and ranks.current().rank == 1 and batch.step == 2:
+            losses["nan"] = detector.linear.weight.sum() * torch.nan
+        return losses
+
+    detector = MoodyDetector() if fault in ("nan", "norm") else FlatDetector()
+    pool = flat_pool(7)
+    if fault == "broken":
+        pool, images = faulty_pool(pool)
+        images.bad = {"flat-3"} if ranks.current().rank == 1 else set()
+    config, keeper, said, raised = TrainConfig(steps=4, batch=6, lr=0.1), MemoryKeeper(), [], None
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        try:
+            with interrupts.held():
+                settings = {"seed": 0, "step": step, "keeper": keeper, "progress": False}
+                said = fit(detector, pool, config, **settings, **options)
+        except BaseException as error:
+            raised = [type(error).__name__, str(error)]
+    return {
+        "raised": raised,
+        "warned": [str(one.message) for one in seen],
+        "losses": said,
+        "weights": {name: value.tolist() for name, value in detector.state_dict().items()},
+        "kept": [(state.step, state.parts) for state in keeper.states],
+        "children": len(torch.multiprocessing.active_children()),
+    }
+
+
+FAULTS = ("none", "norm", "memory", "error", "nan", "broken", "ctrl-c")
+
+
+def main(folder: Path, *names: str) -> None:
     """Be one of the ranks."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    ways = {
+        "killed": lambda: killed(folder),
+        "told": told,
+        "scored": lambda: scored(workers=1),
+        "left": lambda: [str(path) for path in (folder / "run").rglob("*.safetensors")],
+        "broken": broken,
+        "refused": refused,
+        "trained": lambda: trained(parts=1),
+        "faults": lambda: {
+            one: faulty_training(one, workers=int(one == "broken")) for one in FAULTS
+        },
+    }
     with ranks.joined(folder / "run", timeout_s=60) as here:
-        ways = {
-            "all": lambda: {
-                "told": told(),
-                "scored": scored(workers=1),
-                "left": [str(path) for path in (folder / "run").rglob("*.safetensors")],
-                "broken": broken(),
-                "refused": refused(),
-                "trained": trained(parts=1),
-            },
-            "killed": lambda: killed(folder),
-            "wait": waiting,
-        }
-        found = ways[what]()
-    (folder / f"{what}-{here.rank}.json").write_text(json.dumps(found))
+        found = {name: ways[name]() for name in names or ways}
+    (folder / f"{here.rank}.json").write_text(json.dumps(found))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

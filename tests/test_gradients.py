@@ -40,6 +40,14 @@ class Backward:
         return {"loss": float(loss.detach())}
 
 
+@pytest.fixture(autouse=True, scope="module")
+def short_collections():
+    """Leave out of them what was imported, which takes most of a second each time."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 def run(backward: Backward, *, parts: int = 1, most: int = 5, clip: float = 1e9):
     return accumulate(
         backward, ITEMS, backward.line, parts=parts, most=most, clip=clip, name="step 3, images a"
@@ -192,6 +200,27 @@ def test_running_statistics_come_back_when_a_batch_is_given_up() -> None:
         accumulate(backward, ITEMS, detector, parts=1, most=1, clip=1, name="")
     after = dict(detector.named_buffers())
     assert len(before) == 3 and all(torch.equal(after[name], before[name]) for name in before)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 5])
+def test_running_statistics_move_once_by_the_mean_of_the_parts(parts: int) -> None:
+    norm = nn.BatchNorm1d(1, momentum=0.1)
+
+    def backward(some: torch.Tensor, part: int, parts: int) -> dict[str, float]:
+        norm(torch.stack([some, some], 1).reshape(-1, 1)).sum().backward()  # each item twice
+        return {}
+
+    accumulate(backward, ITEMS, norm, parts=parts, most=5, clip=1, name="")
+    # the mean of 1 2 4 8 16 is 6.2, from 0 on by a tenth of it, in parts of any length
+    assert float(norm.running_mean) == pytest.approx(0.62)
+    assert int(norm.num_batches_tracked) == 1
+    variances = [torch.tensor([x for x in some for _ in "ab"]).var() for some in cut(ITEMS, parts)]
+    mean = sum(float(v) * len(s) for v, s in zip(variances, cut(ITEMS, parts), strict=True)) / 5
+    assert float(norm.running_var) == pytest.approx(0.9 + 0.1 * mean)
+    norm.eval()
+    before = norm.running_mean.clone()
+    accumulate(backward, ITEMS, norm, parts=parts, most=5, clip=1, name="")
+    assert torch.equal(norm.running_mean, before)
 
 
 def test_a_detector_that_is_no_module() -> None:

@@ -1,4 +1,3 @@
-import json
 import os
 import signal
 import subprocess
@@ -13,24 +12,43 @@ from almining.launch import launch
 REPO = Path(__file__).resolve().parents[1]
 LAUNCH = """
 import sys
-from almining import ranks
+from almining.launch import launch
 try:
-    ranks.launch(*sys.argv[1:], progress="two ranks")
+    launch(*sys.argv[1:], progress="two ranks")
 except KeyboardInterrupt:
     print("stopped by hand")
+"""
+SCRIPT = """
+import os, signal, sys, time, warnings
+from pathlib import Path
+from almining.interrupts import Interrupted, check, held
+from almining.progress import bar
+signal.signal(signal.SIGINT, signal.default_int_handler)
+rank = os.environ["RANK"]
+print(f"hello from rank {rank}")
+warnings.warn(f"a warning of rank {rank}")
+sys.stdout.buffer.write(b"\\xff" + os.environ["OMP_NUM_THREADS"].encode() + b" threads\\n")
+try:
+    with held(), bar(range(4000), progress="slowly", name="sleep", unit="image") as items:
+        for _ in items:
+            time.sleep(0.05)
+            check()
+except Interrupted as error:
+    Path(sys.argv[1], rank).write_text(str(error))
+print(f"bye from rank {rank}", end="")
 """
 
 
 def test_output_progress_and_ctrl_c_go_through(tmp_path) -> None:
     environment = {key: text for key, text in os.environ.items() if key != "TQDM_DISABLE"}
     del environment["OMP_NUM_THREADS"]
-    printed, shown = tmp_path / "out", tmp_path / "err"
+    printed, shown, script = tmp_path / "out", tmp_path / "err", tmp_path / "a script.py"
+    script.write_text(SCRIPT)
     with printed.open("w") as out, shown.open("w") as err:
         process = subprocess.Popen(
-            [sys.executable, "-c", LAUNCH, "tests/rank_program.py", "wait", str(tmp_path)],
+            [sys.executable, "-c", LAUNCH, str(script), str(tmp_path)],
             stdout=out,
             stderr=err,
-            cwd=REPO,
             env=environment | {"PYTHONPATH": str(REPO)},
         )
     end = time.monotonic() + 120
@@ -42,12 +60,13 @@ def test_output_progress_and_ctrl_c_go_through(tmp_path) -> None:
     finally:
         process.kill()
     threads = max(1, len(os.sched_getaffinity(0)) // 2)
-    said = printed.read_text().splitlines()
-    assert said == ["hello from rank 0", f"{threads} threads", "stopped by hand"]
-    assert "two ranks: slowly" in shown.read_text() and "elastic" not in shown.read_text()
-    for rank in (0, 1):  # each finished its batch, and said so
-        raised = json.loads((tmp_path / f"wait-{rank}.json").read_text())["raised"]
-        assert raised[:2] == ["Interrupted", "stopped by Ctrl-C; what was finished is kept"]
+    said = printed.read_text()
+    assert said == f"hello from rank 0\n\ufffd{threads} threads\nbye from rank 0stopped by hand\n"
+    complaints = shown.read_text()
+    assert "two ranks: slowly" in complaints and "elastic" not in complaints
+    assert "a warning of rank 0" in complaints and "rank 1" not in complaints
+    for rank in ("0", "1"):  # each finished what it was at
+        assert (tmp_path / rank).read_text() == "stopped by Ctrl-C; what was finished is kept"
 
 
 def test_a_failure_names_the_rank_and_shows_what_it_said(tmp_path, capsys) -> None:

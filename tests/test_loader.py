@@ -127,6 +127,26 @@ def test_an_end_before_the_end_leaves_no_process() -> None:
     assert active_children() == []
 
 
+def test_one_that_ends_does_not_wait_for_workers_of_another(monkeypatch) -> None:
+    monkeypatch.setattr("almining.loader.PATIENCE_S", 600.0)  # would hang
+    first, second = ahead(made, range(100), workers=2), ahead(made, range(100), workers=2)
+    next(first), next(second)  # the workers of the second hold copies of the first one's pipes
+    first.close()
+    assert len(active_children()) == 2
+    second.close()
+    assert active_children() == []
+
+
+def test_workers_that_cannot_be_started_are_done_without(monkeypatch) -> None:
+    def fork(self: object) -> None:
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr("multiprocessing.context.ForkProcess.start", fork)
+    with pytest.warns(UserWarning, match="cannot be started.*Cannot allocate memory") as seen:
+        assert list(ahead(str, range(3), workers=2)) == ["0", "1", "2"]
+    assert len(seen) == 2
+
+
 def test_a_killed_worker_is_replaced_and_nothing_is_lost() -> None:
     results = ahead(lambda item: (item, os.getpid()), range(30), workers=2)
     found = [next(results) for _ in range(4)]

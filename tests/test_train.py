@@ -14,7 +14,7 @@ from almining.interrupts import Interrupted, held
 from almining.records import Target
 from almining.train import Batch, TrainConfig, fit, mirrored, order, plain_step
 from tests.fakes import FlatDetector, FlatImages, boxes, faulty_pool, flat_pool, labels
-from tests.keepers import MemoryKeeper, MoodyDetector
+from tests.keepers import Killed, MemoryKeeper, MoodyDetector
 
 CONFIG = TrainConfig(steps=6, batch=3, lr=0.1)
 
@@ -119,6 +119,36 @@ def test_a_step_that_diverges_names_the_images_and_one_without_loss_is_refused()
         fit(FlatDetector(), flat_pool(1), CONFIG, seed=0, step=diverges, progress=False)
     with pytest.raises(ValueError, match=r"no loss for images flat-0"):
         fit(FlatDetector(), flat_pool(1), CONFIG, seed=0, step=nothing, progress=False)
+    with pytest.raises(ValueError, match=r"no loss for images flat-0.* that carries a gradient"):
+        options = {"seed": 0, "step": lambda *_, **__: {"cls": torch.ones(())}, "progress": False}
+        fit(FlatDetector(), flat_pool(1), CONFIG, **options)
+
+
+def test_frozen_weights_stay_and_with_all_frozen_there_is_nothing_to_train() -> None:
+    detector = MoodyDetector()
+    detector.first.requires_grad_(False)
+    before = {name: value.clone() for name, value in detector.named_parameters()}
+    fit(detector, flat_pool(5), CONFIG, seed=0, progress=False)
+    after = dict(detector.named_parameters())
+    stays = {name for name, value in before.items() if torch.equal(value, after[name])}
+    assert stays == {"first.weight", "first.bias", "unused"}
+    detector.requires_grad_(False)
+    with pytest.raises(ValueError, match="MoodyDetector has no parameter that requires a gradient"):
+        fit(detector, flat_pool(5), CONFIG, seed=0, progress=False)
+    assert fit(detector, flat_pool(5), TrainConfig(steps=0), seed=0, progress=False) == []
+
+
+@pytest.mark.parametrize("frozen", ["first", "norm"])
+def test_what_was_kept_with_other_weights_frozen_is_refused(frozen: str) -> None:
+    keeper = MemoryKeeper(killed_at=2)
+    with pytest.raises(Killed):
+        fit(MoodyDetector(), flat_pool(5), CONFIG, seed=0, keeper=keeper, progress=False)
+    detector = MoodyDetector()
+    getattr(detector, frozen).requires_grad_(False)
+    before = weights(detector)
+    with pytest.raises(ValueError, match=r"saved optimizer does not fit.*freeze the same"):
+        fit(detector, flat_pool(5), CONFIG, seed=0, keeper=keeper, progress=False)
+    assert torch.equal(weights(detector), before)
 
 
 @pytest.mark.parametrize(

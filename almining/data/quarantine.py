@@ -154,7 +154,8 @@ class Quarantine:
         with bar(total=len(new), progress=progress, name="look", unit="image") as shown:
             for start in range(0, len(new), size):
                 part = new[start : start + size]
-                for found in ranks.gather(*self._looked(pool, part[me.rank :: me.world])):
+                mine = self._looked(pool, part[me.rank :: me.world])
+                for found in ranks.gather(*mine, place="look"):
                     for image_id, args in found:
                         self.meet(image_id, BrokenImageError(*args) if args else None)
                 shown.update(len(part))

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from almining import evaluate, ranks
 from almining.checkpoints import restore
@@ -26,21 +26,22 @@ from almining.history import Row as Row
 from almining.interrupts import Interrupted, check, held
 from almining.journal import Closed, Journal, first, opened
 from almining.label import Oracle, merge
+from almining.label.desk import check_classes
 from almining.predict import detect
 from almining.progress import quiet
 from almining.recipe import Mine as Mine
 from almining.recipe import Query as Query
 from almining.recipe import Recipe as Recipe
+from almining.recipe import Unit as Unit
 from almining.recipe import acquired as acquired
 from almining.recipe import boxed as boxed
-from almining.recipe import check_run
+from almining.recipe import check_run, price
 from almining.recipe import everything as everything
 from almining.recipe import labelled as labelled
 from almining.records import Answer, Detections, Request, Target
 from almining.rng import derive, generator
 from almining.train import TrainConfig, fit
 
-Unit = Literal["images", "boxes", "seconds"]
 Metrics = Callable[[Mapping[str, Detections], Pool], dict[str, float]]
 Pair = tuple[Request, Answer]
 
@@ -73,8 +74,8 @@ def run(
     With a run directory every answer is on disk before the next is asked for, and the same call
     goes on where the last one stopped, whether it was killed, interrupted or waits for a person: to
     the same picks, metrics and weights, bit for bit on a CPU. Another config, seed, detector or
-    data set is refused, with the differences; more `cycles` are not. Ctrl-C finishes the step or
-    the batch, saves, and returns what is there.
+    data set is refused, with the differences; more `cycles` are not, and fewer take nothing back.
+    Ctrl-C finishes the step or the batch, saves, and returns what is there.
 
     Args:
         recipe: what to ask, mine and minimise.
@@ -181,7 +182,7 @@ class _Run:
             if asked.pending:
                 return asked.pending
             mined = self._mined(cycle)
-            self._know(mined, cycle)
+            self.pool = self._knowing(mined, cycle)
             self.current = self._trained(cycle)
             self.pool = self.aside.without(self.pool)
             self._close(asked, mined)
@@ -189,20 +190,25 @@ class _Run:
 
     def _restored(self, closed: Sequence[Closed]) -> int:
         """Load the weights of the last cycle that has them; return which that is."""
+        lost: list[str] = []
         for cycle in range(len(closed) - 1, 0, -1):
-            state = self.journal.weights(cycle)
-            if state is not None:
+            if state := self.journal.weights(cycle):
                 restore(self.current, state)
-                return cycle
-            text = f"the weights of cycle {cycle} are gone; it is trained again, from its answers"
+                break
+            lost.insert(0, str(cycle))
+        if lost:
+            text = f"no weights left of cycle {', '.join(lost)}: trained again, from the answers"
+            if accepted := self.journal.accepted():
+                text += f", but with what was accepted since: {'; '.join(accepted)}"
             self._tell("weights lost", text)
-        return 0
+        return len(closed) - 1 - len(lost)
 
     def _take_up(self, done: Closed, *, train: bool) -> None:
         """Know again what was known after a cycle that is through."""
         cycle = done.row.cycle
         self._learn(done.pairs, cycle)
-        self._know({i: target for i, target in done.mined.items() if i in self.pool}, cycle)
+        mined = {i: target for i, target in done.mined.items() if i in self.pool}
+        self.pool = self._knowing(mined, cycle)
         self.aside.admit(done.set_aside)
         self.untested.admit(done.untested)
         self.pool = self.aside.without(self.pool)
@@ -211,15 +217,21 @@ class _Run:
         self.rows.append(done.row)
 
     def _learn(self, pairs: Sequence[Pair], cycle: int) -> None:
+        self.pool = self._knowing(self._merged(pairs), cycle)
+
+    def _merged(self, pairs: Sequence[Pair]) -> dict[str, Target]:
         known: dict[str, Target] = {}
         for request, answer in pairs:
-            if answer.verdict != "skip" and request.image_id in self.pool:
-                before = known.get(request.image_id, self.pool.target(request.image_id))
-                known[request.image_id] = merge(before, request, answer)
-        self._know(known, cycle)
+            self._merge(known, request, answer)
+        return known
 
-    def _know(self, targets: Mapping[str, Target], cycle: int) -> None:
-        self.pool = self.pool.updated(targets, cycle=self.before + cycle)
+    def _merge(self, known: dict[str, Target], request: Request, answer: Answer) -> None:
+        if answer.verdict != "skip" and request.image_id in self.pool:
+            before = known.get(request.image_id, self.pool.target(request.image_id))
+            known[request.image_id] = merge(before, request, answer)
+
+    def _knowing(self, targets: Mapping[str, Target], cycle: int) -> Pool:
+        return self.pool.updated(targets, cycle=self.before + cycle) if targets else self.pool
 
     def _asked(self, cycle: int) -> _Asked:
         if self.recipe.query is None:
@@ -227,7 +239,8 @@ class _Run:
 
         def make() -> tuple[list[Request], list[Finding]]:
             before = len(self.aside)
-            found = self._wanted(cycle)
+            late = [(request, answer) for _, request, answer in first(self.journal.unused)]
+            found = self._wanted(cycle, self._knowing(self._merged(late), cycle))
             named = [replace(request, id=f"{cycle:03d}/{request.id}") for request in found]
             return named, list(self.aside.findings[before:])
 
@@ -236,7 +249,7 @@ class _Run:
         self.pool = self.aside.without(self.pool)
         return _Asked(*first(lambda: self._answered(cycle, requests)))
 
-    def _wanted(self, cycle: int) -> list[Request]:
+    def _wanted(self, cycle: int, known: Pool) -> list[Request]:
         """Return what the recipe asks for, all of it about images that can be loaded."""
         query, name = self.recipe.query, self.recipe.name
         most = int(self.budget) if self.unit == "images" else len(self.pool)
@@ -246,9 +259,9 @@ class _Run:
             return query(self.current, pool, most, generator=draws)  # type: ignore[misc]
 
         with ranks.stage(f"cycle-{cycle:03d}-query"):
-            found = self.aside.survive(wanted, self.pool)
-            while self.aside.look(self.pool, [request.image_id for request in found]):
-                found = self.aside.survive(wanted, self.pool)
+            found = self.aside.survive(wanted, known)
+            while self.aside.look(known, [request.image_id for request in found]):
+                found = self.aside.survive(wanted, known)
         if len(found) > most:
             raise ValueError(
                 f"{name} made {len(found)} requests for a budget of {most}; "
@@ -275,7 +288,7 @@ class _Run:
             pairs.append((request, answer))
             if waiting.pop(request.id, None) is not None:
                 picked[request.image_id] = None
-                spent += _price(answer, self.unit)
+                spent += price(answer, self.unit)
             if self.unit != "images" and spent >= self.budget:
                 waiting.clear()
                 break
@@ -285,7 +298,10 @@ class _Run:
         self, cycle: int, waiting: Mapping[str, Request]
     ) -> Iterator[tuple[list[str], Request, Answer]]:
         """Yield what no cycle has learned from yet, then what the oracle says to the rest."""
-        yield from self.journal.unused()
+        known: dict[str, Target] = {}
+        for ids, late, answer in self.journal.unused():
+            self._merge(known, late, answer)
+            yield ids, late, answer
         asking = list(waiting.values())
         for answer in self.oracle.ask(asking, self.pool) if asking and self.oracle else ():
             request = waiting.get(answer.request_id)
@@ -294,7 +310,8 @@ class _Run:
                     f"the oracle answered {answer.request_id!r}, which is not waiting in cycle "
                     f"{cycle}"
                 )
-            merge(self.pool.target(request.image_id), request, answer)  # raises if it does not fit
+            check_classes(answer, self.pool.classes)
+            self._merge(known, request, answer)  # raises if it does not fit
             yield [self.journal.keep(answer)], request, answer
             check()
 
@@ -323,7 +340,7 @@ class _Run:
             chosen = list(self.recipe.trains_on(pool))
             keeper = None
             if self.journal.kept:
-                tag = digest_training(start, pool, chosen, schedule, seed)
+                tag = digest_training(start, pool, chosen, schedule, seed, self.recipe.config)
                 keeper = self.journal.keeper(cycle, tag)
             ask: dict[str, Any] = {"step": self.recipe.step, "seed": seed, "progress": title}
             ask |= {"workers": self.workers, "keeper": keeper}
@@ -342,13 +359,12 @@ class _Run:
     def _close(self, asked: _Asked, mined: Mapping[str, Target]) -> None:
         """Measure, and end a cycle."""
         cycle = len(self.rows)
-        metered = self._measured(cycle)
         targets = [self.pool.target(image_id) for image_id in self.pool.ids]
         images = sum(target.complete for target in targets)
         boxes = sum(sum(origin == HUMAN for origin in target.origin) for target in targets)
         seconds = self.rows[-1].seconds if self.rows else 0.0
         seconds += sum(answer.seconds for _, answer in asked.pairs)
-        row = Row(cycle, asked.picked, images, boxes, seconds, metered)
+        row = Row(cycle, asked.picked, images, boxes, seconds, self._measured(cycle))
         broken = self.aside.findings, self.untested.findings
         self.journal.close(Closed(row, asked.pairs, mined, *broken), asked.used)
         self.rows.append(row)
@@ -356,16 +372,13 @@ class _Run:
     def _measured(self, cycle: int) -> dict[str, float]:
         if self.test is None:
             return {}
-        title = "test" if self.progress else False
+        title, aside = "test" if self.progress else False, self.untested
         with ranks.stage(f"cycle-{cycle:03d}-test"):
-            ask: dict[str, Any] = {
-                "progress": title,
-                "set_aside": self.untested,
-                "workers": self.workers,
-            }
-            scored = detect(self.current, self.test, **ask)
+            scored = detect(
+                self.current, self.test, progress=title, set_aside=aside, workers=self.workers
+            )
             found = {image_id: one.to("cpu") for image_id, one in scored}
-        return self.metrics(found, self.untested.without(self.test))
+        return self.metrics(found, aside.without(self.test))
 
     def _tell(self, what: str, text: str) -> None:
         """Warn, and keep what happened."""
@@ -380,13 +393,3 @@ class _Run:
         self.untested.warn(f"{name} was measured", stacklevel=4)
         found = (*self.aside.findings, *self.untested.findings)
         return History(name, tuple(self.rows), self.current, self.pool, pending, found, interrupted)
-
-
-def _price(answer: Answer, unit: Unit) -> float:
-    if unit == "seconds":
-        return answer.seconds
-    if unit == "boxes":
-        if answer.target is None:
-            return float(answer.verdict == "accept")
-        return float(len(answer.target))
-    return 1.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,10 @@ class Row:
         images: images complete so far.
         boxes: boxes a person drew or confirmed so far.
         seconds: what the answers cost so far.
-        metrics: by name, on the test pool.
+        metrics: by name, on the test pool; numbers of any type, kept as floats.
+
+    Raises:
+        ValueError: for metrics that are no numbers.
     """
 
     cycle: int
@@ -30,21 +34,31 @@ class Row:
     seconds: float
     metrics: dict[str, float]
 
+    def __post_init__(self) -> None:
+        """Make floats of the metrics."""
+        try:
+            metrics = {name: float(value) for name, value in self.metrics.items()}
+        except (AttributeError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"the metrics of cycle {self.cycle} are {self.metrics!r}; a function of metrics "
+                "returns numbers by name, NaN where one is not defined"
+            ) from error
+        object.__setattr__(self, "metrics", metrics)
+
     def to_plain(self) -> dict[str, Any]:
-        """Return it as JSON values; a metric that is not defined is null."""
+        """Return it as JSON values; a metric that is NaN is null, an infinite one a string."""
         row = {name: getattr(self, name) for name in self.__dataclass_fields__}
         row["picked"] = list(self.picked)
         row["metrics"] = {
-            key: value if value == value else None for key, value in self.metrics.items()
+            key: value if math.isfinite(value) else None if math.isnan(value) else str(value)
+            for key, value in self.metrics.items()
         }
         return row
 
     @classmethod
     def from_plain(cls, row: dict[str, Any]) -> Row:
         """Make the row that `to_plain` returned."""
-        metrics = {
-            key: float("nan") if value is None else value for key, value in row["metrics"].items()
-        }
+        metrics = {key: "nan" if value is None else value for key, value in row["metrics"].items()}
         return cls(**row | {"picked": tuple(row["picked"]), "metrics": metrics})
 
 

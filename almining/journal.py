@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -82,10 +82,15 @@ class Journal:
         ledger = self._ledger
         return first(lambda: call(ledger) if ledger is not None else []) if self.kept else []
 
+    def _write(self, call: Callable[[Ledger], None]) -> None:
+        ledger = self._ledger
+        if self.kept:
+            first(lambda: None if ledger is None else call(ledger))
+
     def closed(self) -> list[Closed]:
         """Return the cycles that are through, the start first."""
         rows = self._read(lambda ledger: ledger.cycles())
-        asked = {row["id"]: row for row in self._read(lambda ledger: ledger.requests())}
+        asked = {row["id"]: row for row in self._read(lambda book: book.requests(evidence=False))}
         answers = self._read(lambda ledger: ledger.answers())
         found = []
         for cycle in rows:
@@ -106,13 +111,12 @@ class Journal:
             closed: what came of it.
             used: the ids of the answers it learned from.
         """
-        if self._ledger is None:
-            return
         aside = [{"of": "pool", "finding": asdict(finding)} for finding in closed.set_aside]
         aside += [{"of": "test", "finding": asdict(finding)} for finding in closed.untested]
         mined = {image_id: to_plain(target) for image_id, target in closed.mined.items()}
         row = closed.row.to_plain()
-        self._ledger.close_cycle(row["cycle"], row, used=list(used), mined=mined, set_aside=aside)
+        more: dict[str, Any] = {"used": list(used), "mined": mined, "set_aside": aside}
+        self._write(lambda ledger: ledger.close_cycle(row["cycle"], row, **more))
 
     def requests(
         self, cycle: int, make: Callable[[], tuple[list[Request], list[Finding]]]
@@ -128,10 +132,10 @@ class Journal:
             broken = [Finding(**one) for one in known[0]["set_aside"]]
             return [request_of(row) for row in known], broken
         requests, broken = make()
-        if self._ledger is not None and requests:
+        if requests:
             rows = [row_of(request) | {"set_aside": []} for request in requests]
             rows[0]["set_aside"] = [asdict(finding) for finding in broken]
-            self._ledger.add_requests(cycle, rows)
+            self._write(lambda ledger: ledger.add_requests(cycle, rows))
         return requests, broken
 
     def unused(self) -> list[tuple[list[str], Request, Answer]]:
@@ -142,8 +146,8 @@ class Journal:
         if self._ledger is None:
             return []
         rows = [row for row in self._ledger.answers() if row["used"] is None]
-        asked = {row["id"]: row for row in self._ledger.requests()} if rows else {}
-        return _latest(rows, asked)
+        asked = self._ledger.requests(evidence=False) if rows else []
+        return _latest(rows, {row["id"]: row for row in asked})
 
     def keep(self, answer: Answer) -> str:
         """Keep an answer, which is on disk when this returns; return its id."""
@@ -151,6 +155,11 @@ class Journal:
         if self._ledger is not None:
             self._ledger.add_answer(row_of(answer), id=name)
         return name
+
+    def accepted(self) -> list[str]:
+        """Return in what the run was allowed to differ from what it began with."""
+        events = self._read(lambda ledger: ledger.events())
+        return [event["text"] for event in events if event["what"] == "accepted"]
 
     def note(self, what: str, text: str) -> None:
         """Keep what happened on the way."""
@@ -261,7 +270,10 @@ def _agree(
         write_atomically(path, json.dumps(images).encode())
         ledger.begin(run)
         return
-    changes = _changes(json.loads(path.read_bytes()) if path.is_file() else images, images)
+    then = images
+    with suppress(OSError, ValueError):  # it says which images differ, and decides nothing
+        then = json.loads(path.read_bytes())
+    changes = _changes(then, images)
     try:
         ledger.agree(run, accept=accept, optional=OPTIONAL)
     except RunMismatchError as error:
@@ -275,6 +287,7 @@ def _changes(then: Mapping[str, str], now: Mapping[str, str]) -> str:
     said = [f"{name} is gone" for name in then if name not in now]
     said += [f"{name} is new" for name in now if name not in then]
     said += [f"{name} has changed" for name in now if then.get(name, now[name]) != now[name]]
+    said += ["the same, in another order"] if not said and list(then) != list(now) else []
     more = f" and {len(said) - SHOWN} more" if len(said) > SHOWN else ""
     return f"\nImages: {', '.join(said[:SHOWN])}{more}." if said else ""
 

@@ -16,9 +16,10 @@ from almining.data.pool import Pool
 from almining.data.quarantine import Quarantine
 from almining.detectors.base import offers
 from almining.predict import detect
-from almining.records import Request, Target
+from almining.records import Answer, Request, Target
 from almining.train import Step, TrainConfig
 
+Unit = Literal["images", "boxes", "seconds"]
 FIELDS = ("probs", "features")  # needs that detections meet; the others are methods
 
 
@@ -187,6 +188,19 @@ def check_run(
     check_methods(recipe, detector)
     _check_classes(detector, pool, test)
     check_fields(recipe, detector, pool)
+
+
+def price(answer: Answer, unit: Unit) -> float:
+    """Return what an answer takes from a budget in images, boxes or seconds.
+
+    >>> price(Answer("r", verdict="accept", by="me", seconds=7.5), "boxes")
+    1.0
+    """
+    if unit == "seconds":
+        return answer.seconds
+    if unit == "boxes":
+        return float(answer.verdict == "accept" if answer.target is None else len(answer.target))
+    return 1.0
 
 
 def _check_classes(detector: Any, pool: Pool, test: Pool | None) -> None:

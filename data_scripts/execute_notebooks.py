@@ -68,6 +68,7 @@ def execute(notebook: Any, folder: Path) -> None:
         km=manager,
         timeout=CELL_TIMEOUT,
         store_widget_state=False,
+        coalesce_streams=True,
         record_timing=False,
         resources={"metadata": {"path": str(folder)}},
     )

@@ -11,11 +11,13 @@ import os
 import signal
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from almining import interrupts, ranks
+from almining.cycle import History, run
 from almining.data import regimes
 from almining.data.formats.files import BrokenImageError
 from almining.data.pool import DataError, Pool
@@ -23,6 +25,7 @@ from almining.data.quarantine import Quarantine
 from almining.data.scenes import make_scenes
 from almining.demo import load_demo
 from almining.digests import digest_tensors
+from almining.label import Simulated
 from almining.papers import baselines
 from almining.plain import to_plain
 from almining.predict import detect, embeddings, stream
@@ -212,6 +215,37 @@ def trained(parts: int) -> dict[str, object]:
     }
 
 
+def ran(run_dir: Path) -> dict[str, object]:
+    """Two cycles with a run directory, the second in another call; what the oracle may do wrong."""
+    hidden = flat_pool(40)
+    start = regimes.unlabelled(hidden, keep=4, seed=0, tags=True)
+    recipe = replace(baselines.entropy_max(), train=TrainConfig(steps=6, batch=4, lr=0.1))
+    ask = {"budget": 3, "seed": 0, "test": flat_pool(8, prefix="test"), **QUIET}
+
+    class Away:
+        def ask(self, requests, pool):
+            raise ValueError("gone home")
+
+    def call(folder: Path | None, oracle: object, cycles: int) -> History:
+        more = {"run_dir": folder, "oracle": oracle, "cycles": cycles, "every_s": 0}
+        return run(recipe, FlatDetector(), start, **ask | more)
+
+    call(run_dir, Simulated(hidden), 1)
+    away = caught(lambda: call(run_dir, Away(), 2))
+    history = call(run_dir, Simulated(hidden), 2)
+    waits = call(run_dir, None, 3).pending
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        blocked = caught(lambda: call(Path(__file__), None, 1))
+    return {
+        "picked": [row.picked for row in history.rows],
+        "weights": digest_tensors(history.detector.state_dict().items()),
+        "away": away,
+        "blocked": blocked,
+        "waits": [request.id for request in waits],
+    }
+
+
 class Killed:
     """Counts its batches in a file; on rank 1, the third ends the process, the first time only."""
 
@@ -305,6 +339,7 @@ def main(folder: Path, *names: str) -> None:
         "broken": broken,
         "refused": refused,
         "trained": lambda: trained(parts=1),
+        "ran": lambda: ran(folder / "cycles"),
         "faults": lambda: {
             one: faulty_training(one, workers=int(one == "broken")) for one in FAULTS
         },

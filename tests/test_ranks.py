@@ -202,6 +202,17 @@ def test_training_is_that_of_one_process_in_as_many_parts(both) -> None:
     assert 0 < gap < 1e-2
 
 
+def test_a_run_picks_what_one_process_picks_and_goes_on(both, tmp_path) -> None:
+    one, other = (rank["ran"] for rank in both)
+    alone = rank_program.ran(tmp_path)
+    assert one["picked"] == other["picked"] == [list(row) for row in alone["picked"]]
+    assert one["weights"] == other["weights"] and one["waits"] == other["waits"]
+    assert one["waits"] == alone["waits"] and len(one["waits"]) == 3
+    for rank in (one, other):  # what fails on the first rank is raised on both
+        assert rank["away"][:2] == ["ValueError", "gone home"]
+        assert rank["blocked"][0] == "LedgerError"
+
+
 def check_killed(folder: Path) -> None:
     """The result is that of one process, and no batch was finished twice."""
     pool, _ = faulty_pool(flat_pool(300), 5, 200)

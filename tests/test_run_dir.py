@@ -123,6 +123,8 @@ def test_answers_over_the_budget_are_kept_for_the_next_cycle(tmp_path: Path) -> 
     assert len(one.rows[1].picked) == 2
     two = go(**ask, cycles=2)
     assert two.pending and two.pool.target(pending[2].image_id).complete
+    assert pending[2].image_id not in [one.image_id for one in two.pending]  # not asked twice
+    assert pending[2].image_id not in [one.image_id for one in two.pending]  # nobody asks twice
     assert sum(row["used"] is None for row in ledger_rows(tmp_path)) == 1  # till the cycle closes
 
 
@@ -156,7 +158,7 @@ def test_lost_weights_are_trained_again_from_the_same_answers(tmp_path: Path, re
 
     with pytest.warns() as told:
         again = go(chosen, run_dir=tmp_path, cycles=2, oracle=Nobody())
-    assert any("trained again, from its answers" in str(one.message) for one in told)
+    assert any("trained again, from the answers" in str(one.message) for one in told)
     assert same(again, go(chosen, cycles=2))
     assert same(go(chosen, run_dir=tmp_path, cycles=3), go(chosen, cycles=3))
 

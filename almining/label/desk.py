@@ -29,8 +29,7 @@ def waiting(run_dir: str | Path) -> list[Request]:
         LockedError: while another process has the run directory open.
     """
     with _opened(run_dir) as ledger:
-        answered = {row["request_id"] for row in ledger.answers()}
-        return [request_of(row) for row in _current(ledger) if row["id"] not in answered]
+        return [request_of(row) for row in _waiting(ledger)]
 
 
 def hand_in(
@@ -64,18 +63,18 @@ def hand_in(
     if ids is not None and len(ids) != len(given):
         raise ValueError(f"{len(given)} answers with {len(ids)} ids; give one id for each answer")
     with _opened(run_dir) as ledger:
-        asked = {row["id"]: request_of(row) for row in ledger.requests()}
+        asked = {row["id"]: request_of(row) for row in ledger.requests(evidence=False)}
         classes = ((ledger.manifest or {}).get("run") or {}).get("classes", [])
         for answer in given:
             request = asked.get(answer.request_id)
             if request is None:
-                some = ", ".join(repr(row["id"]) for row in _current(ledger)[:5])
+                some = ", ".join(repr(row["id"]) for row in _waiting(ledger)[:5])
                 raise ValueError(
-                    f"answer to {answer.request_id!r}, which this run never asked; it asks for "
+                    f"answer to {answer.request_id!r}, which this run never asked; it waits for "
                     f"{some or 'nothing'}"
                 )
             check_answer(request, answer)
-            _check_classes(answer, classes)
+            check_classes(answer, classes)
         names = [None] * len(given) if ids is None else ids
         return sum(
             ledger.add_answer(row_of(answer), id=name)
@@ -91,13 +90,20 @@ def _opened(run_dir: str | Path) -> Ledger:
     return open_ledger(run_dir)
 
 
-def _current(ledger: Ledger) -> list[dict[str, Any]]:
-    """Return the requests of the cycle that is not closed yet."""
+def _waiting(ledger: Ledger) -> list[dict[str, Any]]:
+    """Return the requests of the cycle that is not closed yet to which there is no answer."""
     closed = max((row["cycle"] for row in ledger.cycles()), default=0)
-    return ledger.requests(closed + 1)
+    answered = {row["request_id"] for row in ledger.answers(closed + 1)}
+    return [row for row in ledger.requests(closed + 1) if row["id"] not in answered]
 
 
-def _check_classes(answer: Answer, classes: Sequence[str]) -> None:
+def check_classes(answer: Answer, classes: Sequence[str]) -> None:
+    """Raise a `ValueError` when an answer names a class that there is not.
+
+    Args:
+        answer: what a person said.
+        classes: the names of classes 1...C.
+    """
     target = answer.target
     given = set() if target is None else {*target.labels.tolist(), *(target.tags or ())}
     if classes and given and max(given) > len(classes):

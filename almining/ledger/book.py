@@ -64,14 +64,22 @@ class Ledger:
         self.folder = folder
         self._users = 0
         self._shut = ""
+        self._damaged: set[str] = set()  # weights that were warned of
         try:
             make_folder(folder / "weights")
             self._lock = Lock(folder / "lock")
             try:
                 for part in (*folder.glob(f"*{PART}"), *folder.glob(f"weights/*{PART}")):
                     part.unlink()
-                read_manifest(folder / "manifest.json")
-                self._database = Database(folder / "ledger.sqlite")
+                path = folder / "ledger.sqlite"
+                if read_manifest(folder / "manifest.json") and not (
+                    path.is_file() and path.stat().st_size
+                ):
+                    raise LedgerError(
+                        f"{folder} holds a run, but its {path.name} is gone; put it back, or start "
+                        "in a new run directory"
+                    )
+                self._database = Database(path)
             except BaseException:
                 self._lock.close()
                 raise
@@ -182,9 +190,14 @@ class Ledger:
         """
         rows.add_requests(self._open(), cycle, requests)
 
-    def requests(self, cycle: int | None = None) -> list[dict[str, Any]]:
-        """Return the requests of a cycle, or of all, in order."""
-        return rows.read_requests(self._open(), cycle)
+    def requests(self, cycle: int | None = None, *, evidence: bool = True) -> list[dict[str, Any]]:
+        """Return the requests of a cycle, or of all, in order.
+
+        Args:
+            cycle: of the run.
+            evidence: whether with their "evidence", which may be large.
+        """
+        return rows.read_requests(self._open(), cycle, evidence)
 
     def add_answer(self, answer: Mapping[str, Any], *, id: str | None = None) -> bool:
         """Write an answer; when this returns it is on the disk.
@@ -278,8 +291,8 @@ class Ledger:
     ) -> Path:
         """Save weights; when this returns they are on the disk and in the manifest.
 
-        The last two finished and the last two unfinished ones are kept; unfinished ones of a cycle
-        go when a finished one of it is saved.
+        The last two finished and the last two unfinished ones are kept; all of a cycle go when a
+        finished one of it is saved, and those that `weights` found damaged.
 
         Args:
             write: writes them to the path it is given.
@@ -299,11 +312,11 @@ class Ledger:
         entry = {"cycle": cycle, "step": step, "done": done, "tag": tag}
         with GUARD:
             found = self._begun()
-            stay = kept(
-                found["weights"]
-                | {path.name: entry | {"bytes": path.stat().st_size, "sha256": digest}}
-            )
+            sound = {k: v for k, v in found["weights"].items() if k not in self._damaged}
+            entry |= {"bytes": path.stat().st_size, "sha256": digest}
+            stay = kept(sound | {path.name: entry})
             write_manifest(self.folder / "manifest.json", found["run"], stay)
+        self._damaged.clear()
         for other in path.parent.glob("cycle-*.safetensors"):
             if other.name not in stay:
                 other.unlink(missing_ok=True)
@@ -312,7 +325,7 @@ class Ledger:
     def weights(self, cycle: int, *, done: bool | None = None) -> Iterator[Weights]:
         """Yield the weights saved in a cycle that are still what was saved, most steps first.
 
-        One that is damaged is skipped with a warning.
+        One that is damaged is left out, with a warning the first time.
 
         Args:
             cycle: of the run.
@@ -321,8 +334,11 @@ class Ledger:
         listed = (self.manifest or {"weights": {}})["weights"]
         for name in latest(listed, cycle, done):
             entry, path = listed[name], self.folder / "weights" / name
+            if name in self._damaged:
+                continue
             if wrong := fault(path, entry):
-                text = f"{path} is skipped: {wrong}; the run goes on from the weights before"
+                self._damaged.add(name)
+                text = f"{path} is not used: {wrong}; put a copy back, or the run does without it"
                 self.note("weights", text)
                 warnings.warn(text, stacklevel=2)
                 continue

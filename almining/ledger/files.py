@@ -66,6 +66,8 @@ def write_atomically(
 
 def make_folder(path: Path) -> None:
     """Make a folder and those above it, each named on the disk by the one above."""
+    if path.is_file():
+        raise NotADirectoryError(f"{path} is a file, not a folder")
     if not path.is_dir():
         make_folder(path.parent)
         path.mkdir(exist_ok=True)

@@ -30,7 +30,7 @@ def add_requests(database: Database, cycle: int, requests: Iterable[Mapping[str,
     """Write what a cycle asks."""
     new = [*requests]
     with database.transaction() as connection:
-        if old := read_requests(database, cycle):
+        if old := read_requests(database, cycle, evidence=True):
             return _check_same(database, f"the requests of cycle {cycle}", old, new)
         connection.executemany(
             "INSERT INTO requests VALUES (?, ?, ?, ?, ?, ?)",
@@ -41,10 +41,11 @@ def add_requests(database: Database, cycle: int, requests: Iterable[Mapping[str,
         )
 
 
-def read_requests(database: Database, cycle: int | None) -> list[dict[str, Any]]:
-    """Return the requests of a cycle, or all."""
+def read_requests(database: Database, cycle: int | None, evidence: bool) -> list[dict[str, Any]]:
+    """Return the requests of a cycle, or all, with their evidence or without."""
     which, values = ("", ()) if cycle is None else ("WHERE cycle = ?", (cycle,))
-    query = f"SELECT content FROM requests {which} ORDER BY cycle, place"
+    content = "content" if evidence else "json_remove(content, '$.evidence')"
+    query = f"SELECT {content} AS content FROM requests {which} ORDER BY cycle, place"
     return [json.loads(row["content"]) for row in database.rows(query, *values)]
 
 

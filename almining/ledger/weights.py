@@ -46,20 +46,16 @@ def new_name(listed: Mapping[str, Any], cycle: int, step: int) -> str:
 def kept(listed: Mapping[str, Any]) -> dict[str, Any]:
     """Return those that stay: the last two finished and unfinished ones, in the order saved.
 
-    Unfinished ones go when a finished one of their cycle follows, and one that was saved again goes
-    for the later one.
+    All of a cycle go when a finished one of it follows: no other is what the cycle ended with.
     """
     stay: dict[str, Any] = {}
-    later: set[tuple[int, int, bool]] = set()
     finished: set[int] = set()
     left = {True: KEPT, False: KEPT}
     for name, entry in reversed([*listed.items()]):
         cycle, done = entry["cycle"], entry["done"]
-        which = (cycle, entry["step"], done)
-        if left[done] and which not in later and (done or cycle not in finished):
+        if left[done] and cycle not in finished:
             stay[name] = entry
             left[done] -= 1
-        later.add(which)
         finished |= {cycle} if done else set()
     return dict(reversed(stay.items()))
 

@@ -118,7 +118,7 @@ def test_a_correction_is_a_new_answer(run_dir: Path) -> None:
     [
         (
             said("001/z", verdict="skip"),
-            "'001/z', which this run never asked; it asks for '001/a'",
+            "'001/z', which this run never asked; it waits for '001/a'",
         ),
         (said("001/b", target=WHOLE), "request '001/b': a verify request is answered by verdict"),
         (said("001/a", verdict="accept"), "complete request is answered by a target or by skip"),

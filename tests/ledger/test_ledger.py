@@ -25,6 +25,8 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 def test_requests_come_back_whole_and_in_order(ledger: Ledger) -> None:
     first, second = ledger.requests(1)
     assert (first["id"], first["evidence"]) == ("001/a", {"why": [0.5]})
+    bare = {key: value for key, value in first.items() if key != "evidence"}
+    assert ledger.requests(1, evidence=False) == [bare, second]
     assert second == {
         "id": "001/b",
         "image_id": "b",

@@ -127,3 +127,79 @@ def pseudo_box_rows(boxes, scores, *, share, max_iou, kept_only=False):
         if all(box_iou(boxes[row], boxes[rival]) < max_iou for rival in rivals):
             kept.append(row)
     return kept
+
+
+def box_pairs(boxes, labels, scores, *, min_ratio, min_containment, min_score=0.0, tags=None):
+    """Eq. 1 of BiB, pair by pair: (small, large) in lexicographic order."""
+    kept = [
+        row
+        for row, (x1, y1, x2, y2) in enumerate(boxes)
+        if (x2 - x1) * (y2 - y1) > 0
+        and scores[row] > min_score
+        and (tags is None or labels[row] in tags)
+    ]
+    found = []
+    for i in kept:
+        for j in kept:
+            small, large = [(b[2] - b[0]) * (b[3] - b[1]) for b in (boxes[i], boxes[j])]
+            if labels[i] == labels[j] and large / small >= min_ratio:
+                if containment(boxes[i], boxes[j]) >= min_containment:
+                    found.append((i, j))
+    return found
+
+
+def distance_powers(rows, groups, taken, power):
+    """Distance of each row to the nearest row of the groups taken, to a power."""
+    centres = [row for row, group in zip(rows, groups, strict=True) if group in taken]
+    return [
+        0.0 if group in taken else min(math.dist(row, centre) for centre in centres) ** power
+        for row, group in zip(rows, groups, strict=True)
+    ]
+
+
+def draw_weights(rows, groups, taken, power):
+    """What the probability of each row is proportional to in BiB's Algorithm 2."""
+    powers = distance_powers(rows, groups, taken, power)
+    return powers if any(powers) else [float(group not in taken) for group in groups]
+
+
+def kmeans_pp_loop(rows, groups, budget, *, chosen, power, first, uniforms):
+    """BiB's Algorithm 2 over all distances; several numbers from `uniforms()` are local trials.
+
+    `first` is the position of the first pick among the groups with most rows.
+    """
+    taken = [name for name in dict.fromkeys(chosen) if name in groups]
+    before = len(taken)
+    if not taken and budget:
+        names = list(dict.fromkeys(groups))
+        most = max(map(groups.count, names))
+        taken.append([name for name in names if groups.count(name) == most][first])
+    while len(taken) - before < budget and len(taken) < len(set(groups)):
+        weights = draw_weights(rows, groups, taken, power)
+        best, least = None, math.inf
+        for number in uniforms():
+            row, left = 0, number * math.fsum(weights) - weights[0]
+            while left >= 0:
+                row += 1
+                left -= weights[row]
+            total = math.fsum(distance_powers(rows, groups, [*taken, groups[row]], power))
+            if total < least:
+                best, least = groups[row], total
+        taken.append(best)
+    return taken[before:]
+
+
+def kmeans_pp_probabilities(rows, groups, picks, *, chosen, power):
+    """The probability of every ordered list of `picks` groups after those chosen."""
+    if not picks:
+        return {(): 1.0}
+    weights = draw_weights(rows, groups, chosen, power)
+    found = {}
+    for name in dict.fromkeys(groups):
+        own = sum(w for w, group in zip(weights, groups, strict=True) if group == name)
+        if own:
+            rest = kmeans_pp_probabilities(
+                rows, groups, picks - 1, chosen=[*chosen, name], power=power
+            )
+            found |= {(name, *more): p * own / sum(weights) for more, p in rest.items()}
+    return found

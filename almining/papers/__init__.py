@@ -6,6 +6,7 @@ from almining.lazy import attach
 
 if TYPE_CHECKING:
     from almining.papers import baselines as baselines
+    from almining.papers import bib as bib
     from almining.papers import divergence as divergence
 
-__getattr__, __dir__ = attach(__name__, modules=["baselines", "divergence"])
+__getattr__, __dir__ = attach(__name__, modules=["baselines", "bib", "divergence"])

@@ -1,4 +1,4 @@
-"""Selection: top-b, uniform and greedy k-center, the fast one against the full matrix."""
+"""Greedy k-center, the fast one against the full matrix."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from almining import select
-from almining.select import core_set, sample, top_k
+from almining.select import core_set, farthest
 from tests.oracles import core_set_full
 
 
@@ -17,57 +16,6 @@ def seeded(seed: int = 0) -> torch.Generator:
 
 def random(n: int, d: int, seed: int = 0) -> Tensor:
     return torch.randn(n, d, generator=seeded(seed))
-
-
-# top_k
-
-
-def test_top_k_by_hand_ties_to_the_lowest() -> None:
-    scores = [0.5, 2.0, 0.5, 1.0, 2.0]
-    assert top_k(scores, 4) == [1, 4, 3, 0]
-    assert top_k(torch.tensor(scores), 9) == [1, 4, 3, 0, 2]
-    assert top_k([1] * 100, 3) == [0, 1, 2]
-
-
-def test_top_k_of_nothing() -> None:
-    assert top_k([], 3) == []
-    assert top_k([1.0], 0) == []
-    assert top_k([7.0], 1) == [0]
-
-
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
-def test_top_k_names_a_score_that_is_not_finite(bad: float) -> None:
-    with pytest.raises(FloatingPointError, match=r"scores\[1\]"):
-        top_k([0.0, bad, 1.0], 1)
-
-
-def test_top_k_refuses_what_it_cannot_rank() -> None:
-    with pytest.raises(ValueError, match="budget = -1"):
-        top_k([1.0], -1)
-    with pytest.raises(ValueError, match=r"\(n,\).*\(2, 2\)"):
-        top_k(torch.zeros(2, 2), 1)
-
-
-# sample
-
-
-def test_sample_is_uniform_without_repetition() -> None:
-    assert sorted(sample(5, 9, generator=seeded())) == [0, 1, 2, 3, 4]
-    assert sample(0, 3, generator=seeded()) == sample(3, 0, generator=seeded()) == []
-    assert sample(50, 7, generator=seeded(1)) == sample(50, 7, generator=seeded(1))
-    generator = seeded()
-    counts = torch.zeros(4)
-    for _ in range(4000):
-        counts[sample(4, 2, generator=generator)] += 1
-    assert counts.tolist() == pytest.approx([2000] * 4, abs=140)  # over 4 standard deviations
-
-
-def test_sample_refuses_a_negative_budget() -> None:
-    with pytest.raises(ValueError, match="budget = -2"):
-        sample(5, -2, generator=seeded())
-
-
-# core_set
 
 
 def test_core_set_by_hand() -> None:
@@ -99,8 +47,8 @@ def test_core_set_agrees_with_the_full_matrix(seed: int, monkeypatch: pytest.Mon
         5: torch.randint(0, 3, (n, d), generator=generator).float() * 0.1,
     }[seed % 6]
     n = len(features)
-    monkeypatch.setattr(select, "LEADERS", 1 + seed % 7)
-    monkeypatch.setattr(select, "BLOCK", 1 + seed % 11)
+    monkeypatch.setattr(farthest, "LEADERS", 1 + seed % 7)
+    monkeypatch.setattr(farthest, "BLOCK", 1 + seed % 11)
     weights = None if seed % 4 else torch.randint(0, 3, (n,), generator=generator).float()
     labelled = torch.randperm(n, generator=generator)[: seed % 3].tolist()
     picks = core_set(features, n, labelled=labelled, weights=weights, generator=seeded(seed))
@@ -112,8 +60,8 @@ def test_core_set_does_not_depend_on_the_blocks(monkeypatch: pytest.MonkeyPatch)
     features = random(2000, 16)
     whole = core_set(features, 200, generator=seeded())
     for leaders, block in ((1, 64), (17, 300), (2000, 4096)):
-        monkeypatch.setattr(select, "LEADERS", leaders)
-        monkeypatch.setattr(select, "BLOCK", block)
+        monkeypatch.setattr(farthest, "LEADERS", leaders)
+        monkeypatch.setattr(farthest, "BLOCK", block)
         assert core_set(features, 200, generator=seeded()) == whole
 
 

@@ -1,8 +1,7 @@
-"""Which images to ask for, given a score or a feature for each: top-b, greedy k-center, uniform.
+"""The images farthest from all labelled ones in feature space: greedy k-center.
 
-Positions go in and positions come out, in the order taken; the caller maps them to image ids. Ties
-go to the lowest position everywhere, so a selection is a function of its inputs and its generator.
-(BiB appendix §3.2.)
+Positions go in and positions come out, in the order taken, ties to the lowest. Which features and
+which weights is up to the caller. (BiB appendix §3.2.)
 """
 
 from __future__ import annotations
@@ -13,58 +12,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from almining.select.ranking import check_budget
+
 BLOCK = 1024  # rows or centres held together
 LEADERS = 96  # outdated points brought up to date together; more would be refreshed for nothing
 TIE = 1e-5  # relative; below it float32 noise could decide, so float64 does
 CANCELS = 1 / 16  # share of the norms under which a distance is taken by subtraction
-
-
-def top_k(scores: Tensor | Sequence[float], budget: int) -> list[int]:
-    """Return the positions of the `budget` highest scores, best first; all when there are fewer.
-
-    Args:
-        scores: (n,) numbers, higher is more worth labelling.
-        budget: how many to take.
-
-    Raises:
-        ValueError: for a negative budget or scores that are not (n,).
-        FloatingPointError: naming the first position whose score is not finite.
-
-    >>> top_k([0.5, 2.0, 0.5, 1.0], 3)
-    [1, 3, 0]
-    """
-    _check_budget(budget)
-    values = (
-        scores.detach()
-        if isinstance(scores, Tensor)
-        else torch.tensor(list(scores), dtype=torch.float64)
-    )
-    if values.ndim != 1:
-        raise ValueError(f"scores must have shape (n,), one per image, got {tuple(values.shape)}")
-    bad = (~values.isfinite()).nonzero()
-    if len(bad):
-        row = int(bad[0])
-        raise FloatingPointError(
-            f"scores[{row}] = {float(values[row])}: a score that is not finite cannot be ranked"
-        )
-    order: list[int] = values.argsort(descending=True, stable=True)[:budget].tolist()
-    return order
-
-
-def sample(n: int, budget: int, *, generator: torch.Generator) -> list[int]:
-    """Return `budget` of the positions 0...n - 1, drawn uniformly, each once; at most all.
-
-    >>> sorted(sample(3, 5, generator=torch.Generator()))
-    [0, 1, 2]
-
-    Source: BiB (Vo et al., ECCV 2022) appendix §3.2, u-random.
-    """
-    _check_budget(budget)
-    if n < 0:
-        raise ValueError(f"n = {n}: the number of images cannot be negative")
-    order = torch.randperm(n, generator=generator, device=generator.device)
-    drawn: list[int] = order[:budget].tolist()
-    return drawn
 
 
 def core_set(
@@ -100,7 +53,7 @@ def core_set(
 
     Source: BiB (Vo et al., ECCV 2022) appendix §3.2, Eq. 7 and, with weights, Eq. 10.
     """
-    _check_budget(budget)
+    check_budget(budget)
     if features.ndim != 2 or not features.is_floating_point() or 0 in features.shape[1:]:
         raise ValueError(
             f"features must be a floating tensor (n, d), got {features.dtype} "
@@ -245,11 +198,6 @@ def _centre(features: Tensor) -> tuple[Tensor, Tensor]:
             f"{where} not finite; find where the detector produced it, nothing is replaced here"
         )
     return mean.to(dtype), found
-
-
-def _check_budget(budget: int) -> None:
-    if budget < 0:
-        raise ValueError(f"budget = {budget}: the number to take cannot be negative")
 
 
 def _check_weights(

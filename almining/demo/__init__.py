@@ -17,7 +17,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 FOLDER = Path(__file__).parent
-MAKERS = {"faster_rcnn": ("almining.detectors.rcnn", "faster_rcnn")}
+MAKERS = {
+    "faster_rcnn": ("almining.detectors.rcnn", "faster_rcnn"),
+    "mist": ("almining.detectors.weak", "mist"),
+}
 
 
 def available() -> list[str]:

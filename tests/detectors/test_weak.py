@@ -207,6 +207,14 @@ def test_boxes_come_back_in_the_images_own_pixels() -> None:
     (found,) = make().detect([picture])
     assert float(found.boxes[:, 2].max()) <= 500 and float(found.boxes[:, 3].max()) <= 300
     assert float(found.boxes[:, 2].max()) > 250
+    asked = boxes((50, 40, 300, 200), (400, 10, 480, 290))
+    small = torch.nn.functional.interpolate(picture[None], (128, 213), mode="bilinear")[0]
+    scale = torch.tensor([213 / 500, 128 / 300] * 2)
+    (large,), (same,) = (
+        make().regions([i], [b]) for i, b in ((picture, asked), (small, asked * scale))
+    )
+    assert torch.allclose(large.features, same.features, atol=1e-4)
+    assert large.boxes.tolist() == asked.tolist()
     limited = make(max_size=128)._resized(picture, 128)
     assert limited.shape == (3, 77, 128)
 
@@ -265,6 +273,9 @@ def test_standardised_features_have_mean_zero_for_the_heads_and_stay_for_others(
     one.standardise([image, image.flip(2)])
     (found,), (same,) = (d.regions([image], [GRID(image)]) for d in (one, plain))
     assert torch.equal(found.features, same.features)
+    heard = (found.features - one.center) / one.spread
+    expected = sum(head(heard)[0].softmax(dim=1) for head in one.refine) / 3
+    assert torch.allclose(found.probs, expected, atol=1e-5)
     assert not torch.allclose(found.probs, same.probs, atol=1e-6)
     rows = torch.cat([d.features for d in plain.regions([image, image.flip(2)], [GRID(image)] * 2)])
     seen = (rows - one.center) / one.spread

@@ -102,7 +102,6 @@ def test_drop_block_hides_squares_and_keeps_the_mean() -> None:
 def test_drop_block_learns_to_make_the_loss_larger_and_the_features_are_left_alone() -> None:
     with forked(0, torch.device("cpu")):
         block = ConcreteDropBlock(1, rate=1.0)
-    nn.init.zeros_(block.where.weight)
     nn.init.constant_(block.where.bias, 1.0)
     pooled = torch.ones(64, 1, 5, 5, requires_grad=True)
     out = block(pooled, generator=generator(0))

@@ -49,9 +49,15 @@ from data_scripts.toy_failures import judge
 KINDS = ("right", "part", "group", "other")
 SURE = 0.1  # a detection that scores more is counted
 SIDE = 64  # of a crop, in pixels
-CROPS = TrainConfig(steps=1200, batch=44, lr=1e-3, weight_decay=1e-3)
-HEADS = TrainConfig(steps=400, batch=4, lr=3e-3, weight_decay=1e-2, clip=5.0)
-WHOLE = TrainConfig(steps=500, batch=4, lr=3e-4, weight_decay=1e-2, clip=5.0)
+CROPS = TrainConfig(steps=1500, batch=44, lr=1e-3, weight_decay=1e-3)
+HEADS = TrainConfig(steps=250, batch=4, lr=3e-3, weight_decay=1e-2, clip=5.0)
+WHOLE = TrainConfig(steps=600, batch=4, lr=3e-4, weight_decay=1e-2, clip=5.0)
+OPTIONS = {
+    "proposer": "segments",
+    "dropout": (0.0, 0.5),
+    "frozen_norm": True,
+    "first_weight": 3.0,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +77,10 @@ class Plan:
     icons: int = 4000
     empties: int = 900
     crops: TrainConfig = CROPS
-    scenes: int = 800
+    scenes: int = 1000
     heads: TrainConfig = HEADS
     whole: TrainConfig = WHOLE
-    options: dict[str, Any] = field(
-        default_factory=lambda: {"proposer": "segments", "frozen_norm": True, "first_weight": 3.0}
-    )
+    options: dict[str, Any] = field(default_factory=OPTIONS.copy)
 
 
 def draw_empty(index: int) -> Pixels:
@@ -155,18 +159,16 @@ def pretrain(detector: Mist, plan: Plan) -> float:
 def learn(detector: Mist, plan: Plan) -> None:
     """Train in place on the tags of scenes: first what is above the features, then all of it."""
     pool = tags_only(make_scenes(plan.scenes, seed=SEED))
-    usual = detector.proposer, detector.dropout
+    usual = detector.proposer
     with tempfile.TemporaryDirectory() as folder:
-        detector.proposer = cached(detector.proposer, folder)
-        detector.dropout = (0.0, detector.dropout[1])  # what is below the heads stands still
+        detector.proposer = cached(usual, folder)
         detector.standardise([pool.image(image_id) for image_id in pool.ids[:150]])
         below = nn.ModuleList([detector.backbone, detector.head])
         below.requires_grad_(False)
         fit(detector, pool, plan.heads, seed=SEED, progress="heads")
         below.requires_grad_(True)
-        detector.dropout = usual[1]
         fit(detector, pool, plan.whole, seed=SEED + 1, progress="whole")
-    detector.proposer = usual[0]
+    detector.proposer = usual
 
 
 def failures(found: dict[str, Detections], truth: Pool) -> dict[str, int]:

@@ -1,19 +1,20 @@
-"""Learning curves: a metric over what annotation has cost, several seeds as mean and interval.
+"""Curves: a metric over what annotation has cost, with its interval; misses over false positives.
 
-`draw` hands both functions on; call them there.
+`draw` hands `curve` and `miss_curve` on, and `claims.interval`; call them there.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from almining.canvas import FONT, PALETTE, blank, figure
+from almining.canvas import FONT, GREY, PALETTE, blank, figure
+from almining.claims import interval as interval
 
 MARKERS = "osD^vPX"
 AXES = {
@@ -23,29 +24,7 @@ AXES = {
 }
 # from so many seconds on, divide by, called
 UNITS = ((7200, 3600, "h"), (300, 60, "min"), (0, 1, "s"))
-# Student's t, 97.5%, for 1...30 degrees of freedom
-T = (
-    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228, 2.201, 2.179, 2.160,
-    2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086, 2.080, 2.074, 2.069, 2.064, 2.060, 2.056,
-    2.052, 2.048, 2.045, 2.042,
-)  # fmt: skip
-
-
-def interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Return mean, low and high of the 95% interval of Student's t; NaN, NaN for a single value.
-
-    >>> [round(value, 2) for value in interval([1.0, 2.0, 3.0])]
-    [2.0, -0.48, 4.48]
-    """
-    n = len(values)
-    if not n:
-        raise ValueError("no value to take the mean of")
-    mean = math.fsum(values) / n
-    if n == 1:
-        return mean, math.nan, math.nan
-    deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
-    half = (T[n - 2] if n - 1 <= len(T) else 1.96) * deviation / math.sqrt(n)
-    return mean, mean - half, mean + half
+MISSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.64, 0.8, 1)  # the ticks of Caltech's figures
 
 
 def curve(
@@ -68,7 +47,7 @@ def curve(
     if not runs:
         return blank("no runs to draw")
     fig = figure(6.4, 3.4)
-    ax = fig.add_subplot()
+    ax = _plain_axes(fig)
     counts: set[int] = set()
     points: set[float] = set()
     for number, (name, value) in enumerate(runs.items()):
@@ -78,21 +57,70 @@ def curve(
         counts.add(len(seeds))
     ax.set_xlabel(AXES[x] + _ticks(ax, x, points), fontsize=FONT + 1)
     ax.set_ylabel(f"{metric} on the test pool", fontsize=FONT + 1)
+    most = f"{max(counts)} seeds" if len(counts) == 1 else f"up to {max(counts)} seeds"
+    note = f"mean and 95% interval,\n{most}" if max(counts) > 1 else None
+    _legend(fig, note)
+    return fig
+
+
+def miss_curve(curves: Mapping[str, Any]) -> Figure:
+    """Return miss rate over false positives per image, both on log axes, as Caltech's figures do.
+
+    Beside a name stand the log-average miss rate and the miss rate at one false positive per image.
+
+    Args:
+        curves: a `MissCurve`, as `evaluate.miss_curve` returns it, by name. A curve is drawn as far
+            as it reaches, miss rates of 0 at the lower edge; one without boxes to find is only
+            named.
+    """
+    if not curves:
+        return blank("no curves to draw")
+    fig = figure(6.4, 3.4)
+    ax = _plain_axes(fig)
+    for number, (name, curve) in enumerate(curves.items()):
+        known = curve.boxes > 0
+        rates = f"{curve.log_average:.0%}, {curve.at(1):.0%}" if known else "no boxes to find"
+        ax.step(
+            [max(value, 1e-9) for value in curve.fppi.tolist()] if known else [],
+            [max(value, 1e-9) for value in curve.miss.tolist()] if known else [],
+            where="post",
+            label=f"{name} ({rates})",
+            color=(*PALETTE[:6], "#000000")[number % 7],
+            linestyle=("-", "--", ":", "-.")[number % 4],
+            lw=1.6,
+        )
+    lowest = min((curve.miss.min() for curve in curves.values() if curve.boxes), default=1)
+    bottom = 0.05 if lowest >= 0.05 else 0.01
+    ax.set(xscale="log", yscale="log", xlim=(10**-2.5, 10), ylim=(bottom, 1.03))
+    ax.yaxis.set_major_locator(FixedLocator([value for value in MISSES if value >= bottom]))
+    ax.yaxis.set_minor_locator(NullLocator())
+    for axis in (ax.xaxis, ax.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.axvline(1, color=GREY, lw=0.8, zorder=0)
+    ax.set_xlabel("false positives per image", fontsize=FONT + 1)
+    ax.set_ylabel("miss rate", fontsize=FONT + 1)
+    _legend(fig, "log-average miss rate,\nmiss rate at the line")
+    return fig
+
+
+def _plain_axes(fig: Figure) -> Axes:
+    ax = fig.add_subplot()
     ax.tick_params(labelsize=FONT)
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(axis="y", color="#e3e3e3", linewidth=0.7)
     ax.set_axisbelow(True)
-    most = f"{max(counts)} seeds" if len(counts) == 1 else f"up to {max(counts)} seeds"
-    note = f"mean and 95% interval,\n{most}" if max(counts) > 1 else None
+    return ax
+
+
+def _legend(fig: Figure, title: str | None) -> None:
     fig.legend(
         loc="outside right upper",
         fontsize=FONT,
-        title=note,
+        title=title,
         title_fontsize=FONT,
         frameon=False,
         alignment="left",
     )
-    return fig
 
 
 def _line(ax: Axes, number: int, name: str, seeds: list[Any], x: str, metric: str) -> list[float]:

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from almining.claims import claim, table, verdict
+from almining.claims import claim, not_run, table, verdict
 
 VALUES = {"a": {0: 0.5, 1: 0.7, 2: 0.6}, "b": {0: 0.4, 1: 0.5, 7: 0.9}}
 
@@ -26,6 +26,23 @@ def test_the_verdict_follows_from_the_interval_alone() -> None:
     assert row(values=even)["verdict"] == "holds"
     assert row(values=even, arms=("b", "a"))["verdict"] == "fails"
     assert verdict(0.0, 0.1) == "unresolved"
+
+
+def test_as_good_as_equal_has_a_margin() -> None:
+    assert verdict(-0.01, 0.02, within=0.021) == "holds"
+    assert verdict(-0.01, 0.02, within=0.02) == "unresolved"
+    assert verdict(0.03, 0.05, within=0.02) == verdict(-0.05, -0.03, within=0.02) == "fails"
+    assert verdict(float("nan"), float("nan"), within=1.0) == "unresolved"
+    even = {"a": {0: 0.5, 1: 0.51}, "b": {0: 0.5, 1: 0.51}}
+    assert row(values=even, within=0.01)["verdict"] == "holds"
+    assert row(values=even)["verdict"] == "unresolved"
+
+
+def test_what_was_not_run_says_so(tmp_path: Path) -> None:
+    file = tmp_path / "x.json"
+    made = not_run("a beats b", paper="+1", arms=("a", "b"), command="run")
+    file.write_text(json.dumps({"claims": [made]}))
+    assert table(file).splitlines()[2] == "| a beats b | +1 |  | 0 | not run |"
 
 
 def test_one_seed_proves_nothing_and_is_json(tmp_path: Path) -> None:

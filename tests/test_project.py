@@ -39,9 +39,10 @@ LAYERS = {
     "ledger": 1,
     "evaluate": 2,
     "canvas": 2,
-    "claims": 3,
+    "claims": 1,
     "curves": 2,
     "draw": 2,
+    "nested": 2,
     "sheets": 2,
     "label": 2,
     "loader": 2,
@@ -63,7 +64,7 @@ LAYERS = {
     "lab": 7,
 }
 GROUPS = {
-    **dict.fromkeys(("canvas", "curves", "sheets"), "draw"),
+    **dict.fromkeys(("canvas", "curves", "nested", "sheets"), "draw"),
     **dict.fromkeys(("recipe", "history", "fingerprints", "journal"), "cycle"),
 }
 FORBIDDEN_MODULES = {

@@ -103,6 +103,19 @@ def test_all_claims_stand_there_from_the_start() -> None:
     named = {arm for row in rows[5:] for arm in row["arms"]}
     assert named <= set(claims_bib.ARMS)
     measured = {"AP50": 0.5, "pairs, ratio 3": 9.0}
-    more = [{"metrics": measured} for _ in range(claims_bib.CYCLES + 1)]
+    more = [{"boxes": 9, "metrics": measured} for _ in range(claims_bib.CYCLES + 1)]
     runs += [{"arm": arm, "seed": 0, "minutes": 1.0, "rows": more} for arm in claims_bib.ARMS]
     assert {row["verdict"] for row in claims_bib.claims(runs, "do")[4:]} == {"unresolved"}
+
+
+def test_equal_boxes_are_read_off_the_line_of_random() -> None:
+    def rows(*points: tuple[int, float]) -> list[dict[str, Any]]:
+        return [{"boxes": drawn, "metrics": {"AP50": value}} for drawn, value in points]
+
+    runs = [
+        {"arm": "u_random", "seed": 4, "minutes": 1, "rows": rows((0, 0.5), (10, 0.6), (20, 0.8))},
+        {"arm": "bib", "seed": 4, "minutes": 2, "rows": rows((0, 0.5), (15, 0.8), (30, 0.9))},
+        {"arm": "bib", "seed": 5, "minutes": 2, "rows": rows((0, 0.5), (15, 0.8))},
+    ]
+    (found,) = claims_bib.at_equal_boxes(runs)
+    assert found == {"seed": 4, "minutes": 3, "bib": 0.8, "u_random": pytest.approx(0.7)}

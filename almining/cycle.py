@@ -107,7 +107,8 @@ def run(
     pools = {"pool": pool} if test is None else {"pool": pool, "test": test}
     about = partial(describe, recipe, detector, pool, budget, unit, seed, metrics)
     some = (accept,) if isinstance(accept, str) else accept
-    with quiet(not progress), opened(run_dir, about, pools, every_s, some) as journal:
+    kept = opened(run_dir, about, pools, every_s, some, recipe.looks_back)
+    with quiet(not progress), kept as journal:
         given = (recipe, detector, pool, oracle, budget, seed, unit, test, metrics)
         return _Run(*given, workers, progress, journal).through(cycles)
 
@@ -146,6 +147,7 @@ class _Run:
     progress: bool
     journal: Journal
     rows: list[Row] = field(default_factory=list)
+    asked: dict[str, Request] = field(default_factory=dict)  # what was learned from, by id
     current: Any = field(init=False)
     before: int = field(init=False)
     aside: Quarantine = field(init=False)
@@ -218,6 +220,7 @@ class _Run:
 
     def _learn(self, pairs: Sequence[Pair], cycle: int) -> None:
         self.pool = self._knowing(self._merged(pairs), cycle)
+        self.asked |= {request.id: request for request, _ in pairs if self.recipe.looks_back}
 
     def _merged(self, pairs: Sequence[Pair]) -> dict[str, Target]:
         known: dict[str, Target] = {}
@@ -240,7 +243,7 @@ class _Run:
         def make() -> tuple[list[Request], list[Finding]]:
             before = len(self.aside)
             late = [(request, answer) for _, request, answer in first(self.journal.unused)]
-            found = self._wanted(cycle, self._knowing(self._merged(late), cycle))
+            found = self._wanted(cycle, self._knowing(self._merged(late), cycle), late)
             named = [replace(request, id=f"{cycle:03d}/{request.id}") for request in found]
             return named, list(self.aside.findings[before:])
 
@@ -249,14 +252,16 @@ class _Run:
         self.pool = self.aside.without(self.pool)
         return _Asked(*first(lambda: self._answered(cycle, requests)))
 
-    def _wanted(self, cycle: int, known: Pool) -> list[Request]:
+    def _wanted(self, cycle: int, known: Pool, late: Sequence[Pair]) -> list[Request]:
         """Return what the recipe asks for, all of it about images that can be loaded."""
         query, name = self.recipe.query, self.recipe.name
+        asked = self.asked | {request.id: request for request, _ in late}
+        back = {"asked": list(asked.values())} if self.recipe.looks_back else {}
         most = int(self.budget) if self.unit == "images" else len(self.pool)
 
         def wanted(pool: Pool) -> list[Request]:
             draws = generator(self.seed, "query", cycle)
-            return query(self.current, pool, most, generator=draws)  # type: ignore[misc]
+            return query(self.current, pool, most, generator=draws, **back)  # type: ignore[misc]
 
         with ranks.stage(f"cycle-{cycle:03d}-query"):
             found = self.aside.survive(wanted, known)

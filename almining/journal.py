@@ -72,11 +72,15 @@ class Journal:
         ledger: the run directory's; None in all ranks but the first, and where nothing is kept.
         kept: whether there is a run directory.
         every_s: seconds between two savings of the weights in training.
+        evidence: whether the requests of answers come with why they were made.
     """
 
-    def __init__(self, ledger: Ledger | None, *, kept: bool, every_s: float) -> None:
+    def __init__(
+        self, ledger: Ledger | None, *, kept: bool, every_s: float, evidence: bool = False
+    ) -> None:
         """Keep the ledger."""
         self._ledger, self.kept, self.every_s = ledger, kept, every_s
+        self._evidence = evidence
 
     def _read(self, call: Callable[[Ledger], list[dict[str, Any]]]) -> list[dict[str, Any]]:
         ledger = self._ledger
@@ -90,7 +94,8 @@ class Journal:
     def closed(self) -> list[Closed]:
         """Return the cycles that are through, the start first."""
         rows = self._read(lambda ledger: ledger.cycles())
-        asked = {row["id"]: row for row in self._read(lambda book: book.requests(evidence=False))}
+        requests = self._read(lambda ledger: ledger.requests(evidence=self._evidence))
+        asked = {row["id"]: row for row in requests}
         answers = self._read(lambda ledger: ledger.answers())
         found = []
         for cycle in rows:
@@ -146,7 +151,7 @@ class Journal:
         if self._ledger is None:
             return []
         rows = [row for row in self._ledger.answers() if row["used"] is None]
-        asked = self._ledger.requests(evidence=False) if rows else []
+        asked = self._ledger.requests(evidence=self._evidence) if rows else []
         return _latest(rows, {row["id"]: row for row in asked})
 
     def keep(self, answer: Answer) -> str:
@@ -220,6 +225,7 @@ def opened(
     pools: Mapping[str, Pool],
     every_s: float,
     accept: Sequence[str],
+    evidence: bool = False,
 ) -> Iterator[Journal]:
     """Open the journal of a run: begin it, or make sure that it is the same run that goes on.
 
@@ -229,6 +235,7 @@ def opened(
         pools: by name.
         every_s: seconds between two savings of the weights in training.
         accept: the groups of the description that may differ from what the run began with.
+        evidence: whether the requests of answers come with why they were made.
     """
     if folder is None:
         yield Journal(None, kept=False, every_s=every_s)
@@ -241,7 +248,8 @@ def opened(
 
     try:
         first(begin)
-        yield Journal(handle[0] if handle else None, kept=True, every_s=every_s)
+        ledger = handle[0] if handle else None
+        yield Journal(ledger, kept=True, every_s=every_s, evidence=evidence)
     finally:
         for ledger in handle:
             ledger.close()

@@ -19,14 +19,19 @@ from almining import demo
 from almining.cycle import labelled as complete_ids
 from almining.data import regimes
 from almining.data.pool import Pool
+from almining.data.proposals import cached
 from almining.data.readers import read_coco, read_voc
 from almining.data.scenes import make_scenes
-from almining.detectors.rcnn import FasterRCNN, faster_rcnn, reuse
+from almining.detectors.rcnn import faster_rcnn, reuse
+from almining.detectors.weak import mist
 from almining.rng import derive, generator
 from almining.train import TrainConfig, fit
 
 # the detector a cycle starts from, where the demo itself knows too much
-START = {"faster_rcnn": "faster_rcnn_start"}
+START = {"faster_rcnn": "faster_rcnn_start", "mist": "mist"}
+# images that start out complete: a weakly supervised detector starts from tags alone
+LABELLED = {"faster_rcnn": 20, "mist": 0}
+CACHE = Path("_runs", "proposals")  # what is found there is not proposed again
 TEST_SEED = 900_000
 START_STEPS = {"cpu": 150, "cuda": 600}  # to train new heads on the reader's own labelled images
 SCALES = {"small": {"images": 240, "test": 100}, "full": {"images": 2400, "test": 500}}
@@ -64,7 +69,7 @@ def setup(
     *,
     seed: int = 0,
     images: int | None = None,
-    labelled: int = 20,
+    labelled: int | None = None,
     test: int | None = None,
     data: str | None = None,
     device: str | None = None,
@@ -72,10 +77,12 @@ def setup(
     """Return pool, hidden truth, test pool, starting detector and device.
 
     Args:
-        name: the kind of detector.
+        name: the kind of detector: `"faster_rcnn"`, or `"mist"`, which learned from tags alone and
+            keeps region proposals in `_runs/proposals`.
         seed: which scenes are drawn, and which images start out labelled.
         images: size of the pool; by default 240, or 2400 at full scale, or all of the reader's own.
-        labelled: how many of them start out complete; the others are tagged.
+        labelled: how many of them start out complete, the others are tagged; by default 20, none
+            for `"mist"`.
         test: number of test images, likewise.
         data: overrides `ALMINING_DATA`.
         device: overrides `ALMINING_DEVICE`.
@@ -86,6 +93,7 @@ def setup(
     if name not in START:
         raise ValueError(f"name = {name!r}: there is a lab for {', '.join(START)}")
     where = _device(device)
+    labelled = LABELLED[name] if labelled is None else labelled
     scale = SCALES[_scale(where)]
     source = data or os.environ.get("ALMINING_DATA") or "toy"
     if source == "toy":
@@ -97,7 +105,7 @@ def setup(
         hidden = make_scenes(scale["images"] if images is None else images, seed=seed)
         held_out = make_scenes(scale["test"] if test is None else test, seed=TEST_SEED)
         pool = regimes.unlabelled(hidden, keep=min(labelled, len(hidden)), seed=seed, tags=True)
-        detector = demo.load_demo(START[name], device=where)
+        detector = _remembering(demo.load_demo(START[name], device=where))
         return Lab(
             pool, hidden, held_out, detector, where, True, f"toy world, {pool!r}, on {where}"
         )
@@ -107,7 +115,8 @@ def setup(
     found = len({*hidden.findings, *held_out.findings})
     note = (
         f"{source.partition(':')[0]} data, {pool!r}, on {where}; "
-        f"new heads were trained on the labelled images; {found} findings, "
+        f"new heads were trained on {'tags' if name == 'mist' else 'the labelled images'}; "
+        f"{found} findings, "
         "see .hidden.findings and .test.findings"
     )
     return Lab(pool, hidden, held_out, detector, where, False, note)
@@ -193,15 +202,30 @@ def _some(pool: Pool, most: int | None, seed: int) -> Pool:
     return pool.subset([known[position] for position in sorted(order[:most])])
 
 
-def _own_start(name: str, pool: Pool, seed: int, device: torch.device) -> FasterRCNN:
-    """Train new heads on the reader's own images, over the demo's backbone."""
-    detector = reuse(
-        faster_rcnn(pool.classes, min_size=240, max_size=400, seed=seed), demo.load_demo(name)
-    )
-    ids = complete_ids(pool)
-    schedule = TrainConfig(steps=START_STEPS.get(device.type, 150), batch=4, lr=2e-3)
-    fit(detector.to(device), pool, schedule, ids=ids, seed=derive(seed, "start"), progress="start")
+def _own_start(name: str, pool: Pool, seed: int, device: torch.device) -> Any:
+    """Train new heads on what is known of the reader's own images, over the demo's backbone."""
+    known, steps = demo.load_demo(name), START_STEPS.get(device.type, 150)
+    detector: Any
+    if name == "mist":
+        options = demo.describe(name)["options"]
+        detector = mist(pool.classes, seed=seed, size=240, max_size=400, **options)
+        for part in ("backbone", "head"):
+            getattr(detector, part).load_state_dict(getattr(known, part).state_dict())
+        detector = _remembering(detector.to(device))
+        detector.standardise([pool.image(image_id) for image_id in pool.ids[:100]])
+        ids, schedule = list(pool.ids), TrainConfig(steps, batch=4, lr=3e-4, weight_decay=1e-2)
+    else:
+        fresh = faster_rcnn(pool.classes, min_size=240, max_size=400, seed=seed)
+        detector = reuse(fresh, known).to(device)
+        ids, schedule = complete_ids(pool), TrainConfig(steps, batch=4, lr=2e-3)
+    fit(detector, pool, schedule, ids=ids, seed=derive(seed, "start"), progress="start")
     return detector.eval()
+
+
+def _remembering(detector: Any) -> Any:
+    if hasattr(detector, "proposer"):
+        detector.proposer = cached(detector.proposer, CACHE)
+    return detector
 
 
 def knobs(render: Callable[..., Any], /, **choices: Any) -> Any:

@@ -7,8 +7,10 @@ process, each scored by one rank and yielded by all, in order.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+import json
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -21,6 +23,7 @@ from almining.data.quarantine import CURRENT, Quarantine
 from almining.detectors.base import device_of, embed
 from almining.digests import digest_tensors, digest_texts
 from almining.loader import ahead
+from almining.plain import to_plain
 from almining.progress import bar
 from almining.records import Detections
 from almining.shards import Shards
@@ -31,10 +34,11 @@ AHEAD = 4  # batches a rank scores before the others hear of it
 
 
 def stream(
-    call: Callable[[list[Tensor]], Iterable[Result]],
+    call: Callable[..., Iterable[Result]],
     pool: Pool,
     ids: Sequence[str] | None = None,
     *,
+    beside: Mapping[str, Any] | None = None,
     device: Any = "cpu",
     batch: int = BATCH,
     workers: int = 0,
@@ -51,6 +55,7 @@ def stream(
         call: maps a list of images (3, h, w) on `device` to one result each.
         pool: where the images come from.
         ids: which images; all by default.
+        beside: by id, what `call` gets beside each image, as a second list; nothing by default.
         device: where `call` wants them.
         batch: how many images a call gets; fewer where one is broken.
         workers: how many processes load images ahead of time.
@@ -76,13 +81,14 @@ def stream(
     aside = Quarantine() if given is None else given
     aside.ask(wanted)
     parts = [wanted[start : start + batch] for start in range(0, len(wanted), batch)]
+    scored = partial(_scored, call, device=device, beside=beside)
     try:
         with bar(total=len(wanted), progress=progress, name="score", unit="image") as shown:
             if ranks.current().world == 1:
-                yield from _alone(call, pool, parts, device, aside, shown, workers)
+                yield from _alone(scored, pool, parts, aside, shown, workers)
             else:
-                shards = Shards(_key(call, detector, wanted, batch))
-                yield from _shared(call, pool, parts, device, aside, shown, workers, shards)
+                shards = Shards(_key(call, detector, wanted, batch, beside))
+                yield from _shared(scored, pool, parts, aside, shown, workers, shards)
     except GeneratorExit:  # the caller has seen enough
         if given is None:
             aside.warn("scoring")
@@ -92,10 +98,9 @@ def stream(
 
 
 def _alone(
-    call: Callable[[list[Tensor]], Iterable[Result]],
+    scored: Callable[[list[tuple[str, Any]]], list[tuple[str, Result]]],
     pool: Pool,
     parts: list[list[str]],
-    device: Any,
     aside: Quarantine,
     shown: Any,
     workers: int,
@@ -103,15 +108,14 @@ def _alone(
     with closing(_images(pool, parts, aside, workers)) as loaded:
         for part in parts:
             interrupts.check()
-            yield from _called(call, list(_met(part, loaded, aside)), device)
+            yield from scored(list(_met(part, loaded, aside)))
             shown.update(len(part))
 
 
 def _shared(
-    call: Callable[[list[Tensor]], Iterable[Result]],
+    scored: Callable[[list[tuple[str, Any]]], list[tuple[str, Result]]],
     pool: Pool,
     parts: list[list[str]],
-    device: Any,
     aside: Quarantine,
     shown: Any,
     workers: int,
@@ -126,7 +130,7 @@ def _shared(
             interrupts.check()
             found = [(image_id, next(loaded)) for image_id in parts[k]]
             broken = [(i, why.args) for i, why in found if isinstance(why, BrokenImageError)]
-            shards.write(k, _called(call, found, device), broken)
+            shards.write(k, scored(found), broken)
             shown.update(len(parts[k]))
 
     with closing(_images(pool, [parts[k] for k in mine], aside, workers)) as loaded:
@@ -142,14 +146,22 @@ def _shared(
     shards.done()
 
 
-def _key(call: Callable[..., Any], detector: Any, wanted: list[str], batch: int) -> dict[str, Any]:
+def _key(
+    call: Callable[..., Any],
+    detector: Any,
+    wanted: list[str],
+    batch: int,
+    beside: Mapping[str, Any] | None,
+) -> dict[str, Any]:
     """Return what the results depend on; where the weights are not known, on this start alone."""
     weights = ranks.share(uuid4().hex)
     if hasattr(detector, "state_dict"):
         state = detector.state_dict().items()
         weights = digest_tensors((name, one) for name, one in state if isinstance(one, Tensor))
     name = getattr(call, "__qualname__", type(call).__name__)
-    return {"call": name, "batch": batch, "weights": weights, "ids": digest_texts(wanted)}
+    more = "" if beside is None else json.dumps([to_plain(beside[i]) for i in wanted])
+    ids = digest_texts([*wanted, more])
+    return {"call": name, "batch": batch, "weights": weights, "ids": ids}
 
 
 def _images(
@@ -171,14 +183,19 @@ def _met(
             yield image_id, image
 
 
-def _called(
-    call: Callable[[list[Tensor]], Iterable[Result]], loaded: list[tuple[str, Any]], device: Any
+def _scored(
+    call: Callable[..., Iterable[Result]],
+    loaded: list[tuple[str, Any]],
+    *,
+    device: Any,
+    beside: Mapping[str, Any] | None,
 ) -> list[tuple[str, Result]]:
     """Return the results of the images of one batch, broken ones left out; no image is left."""
     ids = [image_id for image_id, image in loaded if isinstance(image, Tensor)]
     images = [image.to(device) for _, image in loaded if isinstance(image, Tensor)]
     try:
-        results = list(call(images)) if images else []
+        more = [] if beside is None else [[beside[image_id] for image_id in ids]]
+        results = list(call(images, *more)) if images else []
         if len(results) != len(ids):
             raise ValueError(f"{len(results)} results for {len(ids)} images; one each is needed")
     except FloatingPointError as error:
@@ -204,6 +221,31 @@ def detect(
         detector.detect,
         pool,
         ids,
+        device=device_of(detector),
+        batch=batch,
+        workers=workers,
+        progress=progress,
+        set_aside=set_aside,
+        detector=detector,
+    )
+
+
+def regions(
+    detector: Any,
+    pool: Pool,
+    boxes: Mapping[str, Tensor],
+    *,
+    batch: int = BATCH,
+    workers: int = 0,
+    progress: bool | str = True,
+    set_aside: Quarantine | None = None,
+) -> Iterator[tuple[str, Detections]]:
+    """Yield `(image_id, Detections)` of given boxes (n, 4) of some images; see `stream`."""
+    return stream(
+        detector.regions,
+        pool,
+        list(boxes),
+        beside=boxes,
         device=device_of(detector),
         batch=batch,
         workers=workers,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from inspect import signature
 from typing import Any, Literal, Protocol
 
 import torch
@@ -24,7 +25,10 @@ FIELDS = ("probs", "features")  # needs that detections meet; the others are met
 
 
 class Query(Protocol):
-    """Choose what to ask."""
+    """Choose what to ask.
+
+    One that also takes a keyword `asked` gets the requests of which the answers are in `pool`.
+    """
 
     def __call__(
         self, detector: Any, pool: Pool, budget: int, *, generator: torch.Generator
@@ -114,6 +118,11 @@ class Recipe:
             object.__setattr__(self, "trains_on", TRAINS_ON[self.trains_on])
         if self.restart not in ("start", "continue"):
             raise ValueError(f"{self.name}: restart = {self.restart!r}: use start or continue")
+
+    @property
+    def looks_back(self) -> bool:
+        """Whether `query` takes what earlier cycles asked."""
+        return self.query is not None and "asked" in signature(self.query).parameters
 
     def __repr__(self) -> str:
         """Show the name only."""

@@ -9,7 +9,7 @@ from almining.data import regimes
 from almining.data.pool import DataError, Pool
 from almining.label import Simulated
 from almining.papers import baselines
-from almining.records import Answer, Request, Target
+from almining.records import Answer, Evidence, Request, Target
 from almining.train import TrainConfig, plain_step
 from tests.fakes import FlatDetector, boxes, faulty_pool, flat_pool, labels, target
 
@@ -138,6 +138,27 @@ def test_mined_targets_are_trained_on_and_told_apart() -> None:
     assert history.rows[1].picked == () and history.rows[1].images == 4
     assert history.rows[1].boxes == 4  # a person drew none of the mined ones
     assert len(boxed(history.pool)) == 5
+
+
+def test_a_query_that_looks_back_gets_what_was_asked_and_learned_from() -> None:
+    seen: list[list[Request]] = []
+
+    def look_back(detector, pool, budget, *, generator, asked=()) -> list[Request]:
+        seen.append(list(asked))
+        found = first(detector, pool, budget, generator=generator)
+        shade = torch.tensor([float(len(seen))])
+        return [replace(one, evidence=Evidence("shade", {"at": shade}, "why")) for one in found]
+
+    looking = recipe(query=look_back)
+    assert looking.looks_back and not recipe().looks_back and not recipe(query=None).looks_back
+    history = go(looking, cycles=3)
+    picked = [row.picked for row in history.rows[1:]]
+    assert [[one.image_id for one in asked] for asked in seen] == [
+        [],
+        [*picked[0]],
+        [*picked[0], *picked[1]],
+    ]
+    assert [float(one.evidence.data["at"]) for one in seen[2]] == [1, 1, 1, 2, 2, 2]
 
 
 def test_an_oracle_that_has_not_answered_leaves_requests_pending() -> None:

@@ -8,7 +8,7 @@ from PIL import Image
 from almining import lab
 from almining.cycle import run
 from almining.label import Simulated
-from almining.papers import baselines
+from almining.papers import baselines, bib
 
 
 def test_the_toy_world_is_the_default() -> None:
@@ -24,6 +24,27 @@ def test_the_toy_world_is_the_default() -> None:
 def test_seed_decides_scenes_and_start() -> None:
     one, other = (lab.setup(images=6, labelled=2, test=1, seed=seed) for seed in (0, 1))
     assert one.pool.ids != other.pool.ids
+
+
+def test_the_weakly_supervised_lab_starts_from_tags_and_remembers_proposals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = lab.setup("mist", images=3, test=1)
+    assert made.toy and repr(made.pool) == "Pool(3: 3 tagged)"
+    assert made.hidden.ids == made.pool.ids and made.detector.classes == made.pool.classes
+    image = made.pool.image(made.pool.ids[0])
+    (one,) = made.detector.detect([image])
+    assert len([*tmp_path.glob("_runs/proposals/*")]) == 1 and len(one)
+
+    def never(image):
+        raise RuntimeError("proposed again")
+
+    monkeypatch.setattr(type(made.detector.proposer.proposer), "__call__", never)
+    (again,) = lab.setup("mist", images=3, test=1).detector.detect([image])
+    assert again.boxes.equal(one.boxes) and again.scores.equal(one.scores)
+    some = lab.setup("mist", images=3, labelled=2, test=1).pool
+    assert repr(some) == "Pool(3: 2 complete, 1 tagged)"
 
 
 @pytest.fixture
@@ -88,6 +109,38 @@ def test_ones_own_images(kind: str, voc: Path, coco: Path, monkeypatch: pytest.M
         progress=False,
     )
     assert history.rows[1].images == 3
+
+
+@pytest.mark.filterwarnings("ignore:only .* images hold pairs:UserWarning")
+def test_ones_own_images_for_a_detector_that_learns_from_tags(
+    voc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(lab, "START_STEPS", {"cpu": 2, "cuda": 2})
+    with pytest.raises(ValueError, match=r"\['cell'\] is one class"):
+        lab.setup("mist", data=f"voc:{voc}", device="cpu")
+    for name in ("im1", "im4"):
+        file = voc / "Annotations" / f"{name}.xml"
+        file.write_text(file.read_text().replace("cell", "plate"))
+    made = lab.setup("mist", data=f"voc:{voc}", device="cpu")
+    assert not made.toy and "new heads were trained on tags" in made.note
+    assert made.detector.classes == ("cell", "plate") and not made.detector.training
+    assert repr(made.pool) == "Pool(4: 4 tagged)"
+    same = lab.setup("mist", data=f"voc:{voc}", device="cpu").detector.state_dict()
+    for name, value in made.detector.state_dict().items():
+        assert value.equal(same[name])
+    history = run(
+        bib.recipe(bib.Config(steps_per_image=0.5, batch=2, min_score=0.0)),
+        made.detector,
+        made.pool,
+        oracle=Simulated(made.hidden),
+        test=made.test,
+        budget=2,
+        cycles=1,
+        seed=0,
+        progress=False,
+    )
+    assert history.rows[1].images == 2
 
 
 def test_images_and_test_limit_ones_own_pool(voc: Path, monkeypatch: pytest.MonkeyPatch) -> None:

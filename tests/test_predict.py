@@ -9,7 +9,8 @@ from almining.data.pool import DataError, Pool
 from almining.data.quarantine import Quarantine
 from almining.data.readers import read_folder
 from almining.detectors.rcnn import faster_rcnn
-from almining.predict import detect, embeddings, stream
+from almining.predict import detect, embeddings, regions, stream
+from almining.records import Detections
 from tests.fakes import FaultyImages, FlatDetector, FlatImages, faulty_pool, flat_pool
 
 
@@ -298,3 +299,22 @@ def test_real_files_that_break_are_set_aside(tmp_path) -> None:
     assert len(list(stream(lambda images: images, pool, set_aside=aside, progress=False))) == 99
     (finding,) = aside.findings
     assert finding.file == str(broken) and "truncated" in finding.value
+
+
+def test_regions_get_the_boxes_of_their_own_image_and_broken_ones_are_left_out() -> None:
+    class Boxed(FlatDetector):
+        def regions(self, images, given):
+            shades = [float(image.mean()) for image in images]
+            return [
+                Detections(one, torch.ones(len(one)).long(), torch.full((len(one),), shade))
+                for one, shade in zip(given, shades, strict=True)
+            ]
+
+    pool, _ = faulty_pool(flat_pool(120), 3)
+    asked = {f"flat-{i}": torch.full((i % 3, 4), float(i)) for i in range(119, -1, -1)}
+    with pytest.warns(UserWarning, match="flat-3"):
+        found = dict(regions(Boxed(), pool, asked, batch=7, progress=False))
+    assert list(found) == [image_id for image_id in asked if image_id != "flat-3"]
+    for image_id, one in found.items():
+        assert torch.equal(one.boxes, asked[image_id])
+        assert one.scores.tolist() == pytest.approx([int(image_id[5:]) % 10 / 10] * len(one))

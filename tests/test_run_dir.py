@@ -15,7 +15,7 @@ from almining.label import Simulated
 from almining.label.desk import hand_in, waiting
 from almining.ledger import RunMismatchError, open_ledger
 from almining.papers import baselines
-from almining.records import Answer
+from almining.records import Answer, Evidence
 from almining.train import TrainConfig, plain_step
 from tests.fakes import FlatDetector, target
 from tests.test_cycle import (
@@ -25,6 +25,7 @@ from tests.test_cycle import (
     TEST,
     TRAIN,
     broken_run,
+    first,
     go,
     gone,
     recipe,
@@ -131,6 +132,39 @@ def test_answers_over_the_budget_are_kept_for_the_next_cycle(tmp_path: Path) -> 
 def ledger_rows(folder: Path) -> list[dict]:
     with open_ledger(folder) as ledger:
         return ledger.answers()
+
+
+def test_what_was_asked_before_is_known_with_its_reasons_after_a_restart(tmp_path: Path) -> None:
+    seen: list[dict[str, float]] = []
+
+    def look_back(detector, pool, budget, *, generator, asked=()):
+        known = [one.image_id for one in asked if pool.target(one.image_id).complete]
+        assert len(known) == len(asked)  # late answers are in the pool, and their requests here
+        seen.append({one.image_id: float(one.evidence.data["at"]) for one in asked})
+        found = first(detector, pool, budget, generator=generator)
+        at = {"at": torch.tensor(float(len(asked)))}
+        return [replace(one, evidence=Evidence("at", at, "why")) for one in found]
+
+    class Nobody:
+        def ask(self, requests, pool):
+            return iter(())
+
+    chosen = recipe(query=look_back)
+    whole = go(chosen, cycles=3)
+    expected = list(seen)
+    assert [len(asked) for asked in expected] == [0, 3, 6]
+    for cycles in (1, 2, 3):
+        seen.clear()
+        history = go(chosen, run_dir=tmp_path / "cycles", cycles=cycles)
+        assert seen == [expected[cycles - 1]]
+    assert same(history, whole)
+
+    seen.clear()
+    ask = {"run_dir": tmp_path / "late", "oracle": Nobody(), "unit": "boxes", "budget": 2}
+    pending = go(chosen, **ask, cycles=1).pending
+    hand_in(tmp_path / "late", list(Simulated(HIDDEN).ask(pending[:3], HIDDEN)))
+    go(chosen, **ask, cycles=2)  # two are learned from in the first cycle, one waits for the next
+    assert list(seen[1]) == [one.image_id for one in pending[:3]]
 
 
 def test_an_answer_that_does_not_fit_is_not_kept(tmp_path: Path) -> None:

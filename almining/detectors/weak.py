@@ -207,7 +207,7 @@ class Mist(Detector):
         Once, before training: heads on a backbone that knows something learn faster so. `features`
         stay as they are.
         """
-        found = self.regions(images, self._propose(images))
+        found = (self.regions([image], self._propose([image]))[0] for image in images)
         rows = torch.cat([one.features for one in found if one.features is not None])
         self.center, self.spread = rows.mean(dim=0), rows.std(dim=0) + 1e-3
 

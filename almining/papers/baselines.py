@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -73,9 +73,29 @@ class Config:
             schedule=self.schedule,  # type: ignore[arg-type]
         )
 
+    def trains_on(self, pool: Pool) -> list[str]:
+        """Return the images to train on: those of which every box is known."""
+        return labelled(pool)
 
-def u_random(config: Config | None = None) -> Recipe:
-    """Return uniform random sampling; `config` is `Config.toy()` by default, here and below.
+
+class Training(Protocol):
+    """How a detector is trained: this config, or a paper's, so that only the choice differs."""
+
+    def schedule_for(self, pool: Pool) -> TrainConfig:
+        """Return the schedule for what is known of the images."""
+        ...
+
+    def trains_on(self, pool: Pool) -> list[str]:
+        """Return the ids to train on."""
+        ...
+
+
+def u_random(config: Training | None = None) -> Recipe:
+    """Return uniform random sampling.
+
+    Args:
+        config: how to train, here and below: `Config.toy()` by default, or the config of a paper
+            that it is compared with, such as `bib.Config.toy()`.
 
     Source: BiB appendix §3.2, *u-random*.
     """
@@ -94,7 +114,7 @@ def u_random(config: Config | None = None) -> Recipe:
     return _recipe("u_random", config, query)
 
 
-def b_random(config: Config | None = None) -> Recipe:
+def b_random(config: Training | None = None) -> Recipe:
     """Return random sampling balanced over classes.
 
     Always asks for an image of the class with the fewest labelled images.
@@ -133,7 +153,7 @@ def b_random(config: Config | None = None) -> Recipe:
     return _recipe("b_random", config, query)
 
 
-def entropy_max(config: Config | None = None) -> Recipe:
+def entropy_max(config: Training | None = None) -> Recipe:
     """Return the images whose most uncertain box is most uncertain.
 
     Source: BiB appendix §3.2, Eq. 8.
@@ -141,7 +161,7 @@ def entropy_max(config: Config | None = None) -> Recipe:
     return _entropy("entropy_max", config, "max")
 
 
-def entropy_sum(config: Config | None = None) -> Recipe:
+def entropy_sum(config: Training | None = None) -> Recipe:
     """Return the images whose boxes are most uncertain in sum.
 
     Source: BiB appendix §3.2, Eq. 9.
@@ -149,7 +169,7 @@ def entropy_sum(config: Config | None = None) -> Recipe:
     return _entropy("entropy_sum", config, "sum")
 
 
-def core_set(config: Config | None = None) -> Recipe:
+def core_set(config: Training | None = None) -> Recipe:
     """Return greedy core-set selection on image features.
 
     Source: BiB appendix §3.2, Eq. 7.
@@ -157,7 +177,7 @@ def core_set(config: Config | None = None) -> Recipe:
     return _core_set("core_set", config, weighted=False)
 
 
-def core_set_ent(config: Config | None = None) -> Recipe:
+def core_set_ent(config: Training | None = None) -> Recipe:
     """Return core-set selection with distances weighted by the image's largest box entropy.
 
     Source: BiB appendix §3.2, Eq. 10. Differs: the reference code weights only the distances to
@@ -166,7 +186,7 @@ def core_set_ent(config: Config | None = None) -> Recipe:
     return _core_set("core_set_ent", config, weighted=True)
 
 
-def _entropy(name: str, config: Config | None, reduce: str) -> Recipe:
+def _entropy(name: str, config: Training | None, reduce: str) -> Recipe:
     def query(
         detector: Any, pool: Pool, budget: int, *, generator: torch.Generator
     ) -> list[Request]:
@@ -182,7 +202,7 @@ def _entropy(name: str, config: Config | None, reduce: str) -> Recipe:
     return _recipe(name, config, query, needs=("probs",))
 
 
-def _core_set(name: str, config: Config | None, *, weighted: bool) -> Recipe:
+def _core_set(name: str, config: Training | None, *, weighted: bool) -> Recipe:
     def query(
         detector: Any, pool: Pool, budget: int, *, generator: torch.Generator
     ) -> list[Request]:
@@ -245,7 +265,7 @@ def _request(image_id: str, evidence: Evidence, score: float | None = None) -> R
 
 
 def _recipe(
-    name: str, config: Config | None, query: Query, *, needs: tuple[str, ...] = ()
+    name: str, config: Training | None, query: Query, *, needs: tuple[str, ...] = ()
 ) -> Recipe:
     config = Config.toy() if config is None else config
     return Recipe(
@@ -254,12 +274,12 @@ def _recipe(
         train=config.schedule_for,
         needs=needs,
         restart="start",
-        trains_on=labelled,
+        trains_on=config.trains_on,
         query=query,
     )
 
 
-ALL: tuple[Callable[[Config | None], Recipe], ...] = (
+ALL: tuple[Callable[[Training | None], Recipe], ...] = (
     u_random,
     b_random,
     entropy_max,

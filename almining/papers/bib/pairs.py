@@ -103,7 +103,7 @@ def find_pairs_many(
 
     Source: BiB §3.3, Eq. 1.
     """
-    _check(min_ratio, min_containment, min_score)
+    check_thresholds(min_ratio, min_containment, min_score)
     if tags is not None and len(tags) != len(detections):
         raise ValueError(
             f"tags has {len(tags)} entries for {len(detections)} images; give each image one, "
@@ -253,7 +253,8 @@ def _split(flat: _Flat, pairs: Tensor, images: int) -> list[Tensor]:
     return list(flat.position[pairs].split(counts.tolist()))
 
 
-def _check(min_ratio: float, min_containment: float, min_score: float) -> None:
+def check_thresholds(min_ratio: float, min_containment: float, min_score: float) -> None:
+    """Raise a `ValueError` unless these are numbers that pairs can be found by."""
     if not 1 < min_ratio < math.inf:
         raise ValueError(
             f"min_ratio = {min_ratio}: must be above 1, or a box would pair with its equals"

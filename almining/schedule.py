@@ -13,6 +13,9 @@ from torch import Tensor
 
 from almining.rng import generator
 
+OPTIMIZERS = ("sgd", "rmsprop", "adamw")
+SCHEDULES = ("cosine", "exponential", "constant")
+
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
@@ -22,10 +25,10 @@ class TrainConfig:
         steps: gradient steps.
         batch: images per step.
         lr: peak learning rate.
-        optimizer: `"sgd"` (momentum 0.9) or `"adamw"`.
-        weight_decay: L2 of SGD, decoupled decay of AdamW.
-        schedule: `"cosine"`: linear warm-up, then a half cosine down to zero; `"constant"`:
-            warm-up, then flat.
+        optimizer: `"sgd"` (momentum 0.9), `"rmsprop"` (decay 0.9) or `"adamw"`.
+        weight_decay: L2 of SGD and RMSProp, decoupled decay of AdamW.
+        schedule: `"cosine"`: linear warm-up, then a half cosine down to zero; `"exponential"`:
+            warm-up, then by equal factors down to a tenth; `"constant"`: warm-up, then flat.
         warmup: share of the steps in which the rate rises linearly.
         clip: largest gradient norm; larger ones are scaled down to it.
         flip: mirror an image left to right half of the time.
@@ -34,9 +37,9 @@ class TrainConfig:
     steps: int
     batch: int = 8
     lr: float = 1e-3
-    optimizer: Literal["sgd", "adamw"] = "adamw"
+    optimizer: Literal["sgd", "rmsprop", "adamw"] = "adamw"
     weight_decay: float = 1e-4
-    schedule: Literal["cosine", "constant"] = "cosine"
+    schedule: Literal["cosine", "exponential", "constant"] = "cosine"
     warmup: float = 0.1
     clip: float = 10.0
     flip: bool = True
@@ -57,7 +60,7 @@ class TrainConfig:
             raise ValueError(
                 f"TrainConfig.warmup = {self.warmup}: a share of the steps, 0 to 1, is needed"
             )
-        for name, known in (("optimizer", ("sgd", "adamw")), ("schedule", ("cosine", "constant"))):
+        for name, known in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
             if getattr(self, name) not in known:
                 raise ValueError(
                     f"TrainConfig.{name} = {getattr(self, name)!r}: use one of {', '.join(known)}"
@@ -75,6 +78,8 @@ class TrainConfig:
         if self.schedule == "constant":
             return 1.0
         share = (step + 1 - rising) / max(1, self.steps - rising)
+        if self.schedule == "exponential":
+            return 0.1**share
         return 0.5 * (1 + math.cos(math.pi * share))
 
 

@@ -307,4 +307,6 @@ def _optimizer(detector: Any, config: TrainConfig) -> torch.optim.Optimizer:
     groups = [{"params": parameters}]  # torch takes no empty list
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, config.lr, momentum=0.9, weight_decay=config.weight_decay)
+    if config.optimizer == "rmsprop":
+        return torch.optim.RMSprop(groups, config.lr, 0.9, weight_decay=config.weight_decay)
     return torch.optim.AdamW(groups, config.lr, weight_decay=config.weight_decay)

@@ -1,6 +1,7 @@
 import os
 import signal
 import time
+from itertools import pairwise
 from multiprocessing import active_children
 from pathlib import Path
 
@@ -108,6 +109,28 @@ def test_schedule() -> None:
     assert TrainConfig(steps=100, schedule="constant").rate(99) == 1
 
 
+def test_exponential_schedule_goes_down_by_equal_factors_to_a_tenth() -> None:
+    config = TrainConfig(steps=101, schedule="exponential", warmup=0)
+    rates = [config.rate(step) for step in range(101)]
+    assert rates[0] == 1 and rates[50] == pytest.approx(0.1**0.5) and rates[-1] == 0.1
+    factors = [after / before for before, after in pairwise(rates)]
+    assert factors == pytest.approx([0.1**0.01] * 100)
+    late = TrainConfig(steps=101, schedule="exponential", warmup=0.5)
+    assert late.rate(24) == 0.5 and late.rate(49) == 1 and late.rate(100) == 0.1
+    assert TrainConfig(steps=1, schedule="exponential").rate(0) == 1
+
+
+def test_rmsprop_divides_by_the_running_root_mean_square() -> None:
+    detector = FlatDetector()
+    before = weights(detector)
+    config = TrainConfig(1, 1, 0.1, "rmsprop", weight_decay=0, schedule="constant")
+    fit(detector, flat_pool(1), config, seed=0, progress=False)
+    moved = (weights(detector) - before).abs()
+    # the first step: gradient / sqrt(0.1 gradient^2), whatever the gradient is
+    assert torch.allclose(moved[moved > 0], torch.tensor(0.1 / 0.1**0.5), rtol=1e-3)
+    assert (moved > 0).any()
+
+
 def test_a_step_that_diverges_names_the_images_and_one_without_loss_is_refused() -> None:
     def diverges(detector, batch, *, generator):
         raise FloatingPointError("scores are not finite")
@@ -159,7 +182,7 @@ def test_what_was_kept_with_other_weights_frozen_is_refused(frozen: str) -> None
         ({"steps": 1, "lr": 0.0}, "lr = 0.0"),
         ({"steps": 1, "clip": float("nan")}, "clip = nan"),
         ({"steps": 1, "warmup": 2}, "warmup = 2"),
-        ({"steps": 1, "optimizer": "lion"}, "optimizer = 'lion'.*sgd, adamw"),
+        ({"steps": 1, "optimizer": "lion"}, "optimizer = 'lion'.*sgd, rmsprop, adamw"),
         ({"steps": 1, "schedule": "magic"}, "schedule = 'magic'"),
     ],
 )

@@ -58,7 +58,7 @@ def uninterrupted(name: str, **options) -> State:
     return state
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "rmsprop", "adamw"])
 @pytest.mark.parametrize("parts", [1, 2])
 def test_killed_at_any_step(optimizer: str, parts: int) -> None:
     whole = uninterrupted("moody", optimizer=optimizer, parts=parts)

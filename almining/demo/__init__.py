@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 
 FOLDER = Path(__file__).parent
 MAKERS = {
+    "dense": ("almining.detectors.dense", "dense"),
     "faster_rcnn": ("almining.detectors.rcnn", "faster_rcnn"),
     "mist": ("almining.detectors.weak", "mist"),
 }

@@ -7,18 +7,24 @@ from almining.lazy import attach
 if TYPE_CHECKING:
     from almining.detectors import backbones as backbones
     from almining.detectors import base as base
+    from almining.detectors import dense as dense
+    from almining.detectors import onestage as onestage
     from almining.detectors import rcnn as rcnn
     from almining.detectors import wrapped as wrapped
     from almining.detectors.base import Detector as Detector
+    from almining.detectors.onestage import fcos as fcos
+    from almining.detectors.onestage import retinanet as retinanet
     from almining.detectors.rcnn import faster_rcnn as faster_rcnn
     from almining.detectors.wrapped import wrap as wrap
 
 __getattr__, __dir__ = attach(
     __name__,
-    modules=["backbones", "base", "rcnn", "wrapped"],
+    modules=["backbones", "base", "dense", "onestage", "rcnn", "wrapped"],
     names={
         "Detector": "almining.detectors.base",
         "faster_rcnn": "almining.detectors.rcnn",
+        "fcos": "almining.detectors.onestage",
+        "retinanet": "almining.detectors.onestage",
         "wrap": "almining.detectors.wrapped",
     },
 )

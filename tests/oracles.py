@@ -203,3 +203,212 @@ def kmeans_pp_probabilities(rows, groups, picks, *, chosen, power):
             )
             found |= {(name, *more): p * own / sum(weights) for more, p in rest.items()}
     return found
+
+
+def miss_points(images, *, min_iou=0.5):
+    """Points (fppi, miss, threshold), every threshold matched anew, as Caltech's evaluation does.
+
+    images: (detections, truth) of one class, detections (score, box), truth (box, ignored).
+    """
+    boxes = sum(not ignored for _, truth in images for _, ignored in truth)
+    points = []
+    for least in sorted({math.inf, *(s for rows, _ in images for s, _ in rows)}, reverse=True):
+        right, wrong = 0, 0
+        for rows, truth in images:
+            taken = set()
+            for _, box in sorted((r for r in rows if r[0] >= least), key=lambda row: -row[0]):
+                best, match = min_iou, None
+                for number, (other, ignored) in enumerate(truth):
+                    overlap = box_iou(box, other)
+                    better = overlap > best or (overlap == best and match is None)
+                    if not ignored and number not in taken and better:
+                        best, match = overlap, number
+                if match is not None:
+                    taken.add(match)
+                    right += 1
+                elif not any(
+                    ignored and box_share(box, other) >= min_iou for other, ignored in truth
+                ):
+                    wrong += 1
+        points.append(
+            (wrong / max(len(images), 1), (boxes - right) / boxes if boxes else math.nan, least)
+        )
+    return [point for n, point in enumerate(points) if not n or point[:2] != points[n - 1][:2]]
+
+
+def box_share(inner, outer):
+    """The share of the inner box that lies in the outer one."""
+    width = min(inner[2], outer[2]) - max(inner[0], outer[0])
+    height = min(inner[3], outer[3]) - max(inner[1], outer[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    return width * height / ((inner[2] - inner[0]) * (inner[3] - inner[1]))
+
+
+def pixel_labels(target, sizes, size, classes, *, positive=0.7, negative=0.4):
+    """What each pixel of each map of a per-pixel detector is, pixel by pixel: 1, 0 or -1.
+
+    target: boxes, labels, ignore, negatives (lists), complete, absent (a set); sizes (height,
+    width); size (h, w). The answer is a dict (k, class - 1, y, x) -> label.
+    """
+
+    def inside(box):
+        x1, y1, x2, y2 = box
+        return max(x1, 0), max(y1, 0), min(x2, size[1]), min(y2, size[0])
+
+    def overlap(box, k, y, x):
+        high, wide = sizes[k]
+        x, y = x + 0.5, y + 0.5
+        default = (x - wide / 2, y - high / 2, x + wide / 2, y + high / 2)
+        return box_iou(inside(box), inside(default))
+
+    places = [(k, y, x) for k in range(len(sizes)) for y in range(size[0]) for x in range(size[1])]
+    known = {c for c in range(1, classes + 1) if target["complete"] or c in target["absent"]}
+    found = {(k, c, y, x): -(c + 1 not in known) for k, y, x in places for c in range(classes)}
+    for box in target["negatives"]:
+        near = {place: overlap(box, *place) for place in places}
+        for (k, y, x), value in near.items():
+            if value > 0 and value >= positive * max(near.values()):
+                found |= {(k, c, y, x): 0 for c in range(classes)}
+    sure = []
+    for box, label, ignored in zip(
+        target["boxes"], target["labels"], target["ignore"], strict=True
+    ):
+        near = {place: overlap(box, *place) for place in places}
+        for (k, y, x), value in near.items():
+            here = (k, label - 1, y, x)
+            x1, y1, x2, y2 = inside(box)
+            if value > 0 and value >= negative * max(near.values()):
+                found[here] = -1
+            if ignored and x1 < x + 0.5 < x2 and y1 < y + 0.5 < y2:
+                found[here] = -1
+            if not ignored and value > 0 and value >= positive * max(near.values()):
+                sure.append(here)
+    return found | dict.fromkeys(sure, 1)
+
+
+def binary_entropy(p):
+    return sum(-q * math.log(q) for q in (p, 1 - p) if q > 0)
+
+
+def divergence_map(maps, radius):
+    """Divergence Eq. 1, 2, 4, pixel by pixel; maps are nested lists, windows shrink at the edge."""
+    height, width = len(maps[0]), len(maps[0][0])
+    score = [[0.0] * width for _ in range(height)]
+    for y in range(height):
+        for x in range(width):
+            rows = range(max(0, y - radius), min(height, y + radius + 1))
+            columns = range(max(0, x - radius), min(width, x + radius + 1))
+            for one in maps:
+                window = [one[i][j] for i in rows for j in columns]
+                mean = math.fsum(window) / len(window)
+                entropies = math.fsum(binary_entropy(p) for p in window)
+                score[y][x] += binary_entropy(mean) - entropies / len(window)
+    return score
+
+
+def block_score(score, region):
+    """Divergence Eq. 5: the mean over tiles of the largest score in each, and those."""
+    height, width = len(score), len(score[0])
+    maxima = [
+        [
+            max(row[x] for row in score[top : top + region] for x in range(left, right))
+            for left, right in ((x, min(x + region, width)) for x in range(0, width, region))
+        ]
+        for top in range(0, height, region)
+    ]
+    flat = [value for row in maxima for value in row]
+    return sum(flat) / len(flat), maxima
+
+
+def smoothed(scores, video, frame, half_window, sigma):
+    """Divergence Eq. 6, frame by frame."""
+    found = []
+    for v, f in zip(video, frame, strict=True):
+        top = total = 0.0
+        for score, other, number in zip(scores, video, frame, strict=True):
+            if other == v and abs(number - f) <= half_window:
+                weight = math.exp(-((number - f) ** 2) / (2 * sigma**2))
+                top, total = top + weight * score, total + weight
+        found.append(top / total)
+    return found
+
+
+def frames_apart(scores, budget, video, frame, now, later, before):
+    """The two rules of Divergence §3, one pick after another over everything that is left."""
+    picked = []
+    for _ in range(budget):
+        left = [
+            i
+            for i in range(len(scores))
+            if all(video[i] != video[j] or abs(frame[i] - frame[j]) > now for j in picked)
+            and all(video[i] != v or abs(frame[i] - f) > later for v, f in before)
+        ]
+        if not left:
+            break
+        picked.append(max(left, key=lambda i: (scores[i], -i)))
+    return picked
+
+
+def pasted_consistency(images, pasted, label, *, min_iou, average, failures_as_zero):
+    """SSM Eq. 5 and 6: `images` holds, for each, a list of (box, probs) of what was detected."""
+    means, successes = [], 0
+    for found, place in zip(images, pasted, strict=True):
+        near = [probs[label] for box, probs in found if box_iou(box, place) >= min_iou]
+        successes += bool(near)
+        if not near:
+            means.append(0.0)
+        elif average == "best":
+            means.append(max(near))
+        else:
+            means.append(math.fsum(near) / len(near if average == "matched" else found))
+    count = len(images) if failures_as_zero else successes
+    return math.fsum(means) / count if count else 0.0
+
+
+def cheapest_label(probs, weights):
+    """SSM Eq. 7: try all C + 1 assignments; -1 where nothing, or not the best class, has weight."""
+
+    def loss(p, positive):
+        chance = p if positive else 1 - p
+        return -math.log(chance) if chance > 0 else math.inf
+
+    if not weights[max(range(len(probs)), key=lambda j: (probs[j], -j))]:
+        return -1
+    costs = []
+    for label in range(len(probs) + 1):
+        losses = [loss(p, j + 1 == label) for j, p in enumerate(probs)]
+        costs.append(math.fsum(w * one for w, one in zip(weights, losses, strict=True) if w))
+    return costs.index(min(costs))
+
+
+def most_consistent(scores, labels, k):
+    """SSM above Eq. 7: for each class in turn, the best k that are not zero."""
+    found = []
+    for label in sorted(set(labels)):
+        rows = [i for i, one in enumerate(labels) if one == label and scores[i] > 0]
+        found += sorted(rows, key=lambda i: (-scores[i], i))[:k]
+    return found
+
+
+def cogenerated(found, annotated, *, min_score, nms_iou, match_iou, class_aware=True):
+    """Rows of (box, label, score) that co-generation mines, best first (Co-mining, Algorithm 1).
+
+    found: rows in any order; annotated: rows of (box, label).
+    """
+    order = sorted(range(len(found)), key=lambda i: (-found[i][2], i))
+    kept = []
+    for i in order:
+        box, label, score = found[i]
+        if score < min_score or box[2] <= box[0] or box[3] <= box[1]:
+            continue
+        rivals = [j for j in kept if not class_aware or found[j][1] == label]
+        if all(box_iou(box, found[j][0]) <= nms_iou for j in rivals):
+            kept.append(i)
+    mined = []
+    for i in kept:
+        box, label, _ = found[i]
+        boxes = [other for other, of in annotated if not class_aware or of == label]
+        if all(box_iou(box, other) <= match_iou for other in boxes):
+            mined.append(i)
+    return mined

@@ -17,15 +17,18 @@ if TYPE_CHECKING:
     from almining.papers.bib.recipes import u_bib as u_bib
     from almining.papers.bib.recipes import u_plus_bib as u_plus_bib
 
-_PLACES = {
-    "config": ("Config", "weak_and_strong"),
-    "looking": ("find",),
-    "pairs": ("find_pairs", "find_pairs_many", "pair_features"),
-    "recipes": ("recipe", "u_bib", "u_plus_bib"),
-}
-
 __getattr__, __dir__ = attach(
     __name__,
     modules=["pairs", "rivals"],
-    names={name: f"{__name__}.{place}" for place, names in _PLACES.items() for name in names},
+    names={
+        "Config": "almining.papers.bib.config",
+        "find": "almining.papers.bib.looking",
+        "find_pairs": "almining.papers.bib.pairs",
+        "find_pairs_many": "almining.papers.bib.pairs",
+        "pair_features": "almining.papers.bib.pairs",
+        "recipe": "almining.papers.bib.recipes",
+        "u_bib": "almining.papers.bib.recipes",
+        "u_plus_bib": "almining.papers.bib.recipes",
+        "weak_and_strong": "almining.papers.bib.config",
+    },
 )

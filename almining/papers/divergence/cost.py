@@ -1,7 +1,4 @@
-"""Diverse frames by pixel divergence (Aghdam et al., ICCV 2019): what a schedule costs.
-
-Picking frames, the config and the recipe are left out.
-"""
+"""What a schedule of cycles costs a machine, in seconds (Divergence, §4, Fig. 4)."""
 
 from __future__ import annotations
 

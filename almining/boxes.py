@@ -78,3 +78,28 @@ def flip(boxes: Tensor, width: float) -> Tensor:
     """
     x1, y1, x2, y2 = boxes.unbind(dim=1)
     return torch.stack([width - x2, y1, width - x1, y2], dim=1)
+
+
+def judge(boxes: Tensor, truth: Tensor, alike: Tensor | None = None) -> list[str]:
+    """Say of each box (n, 4) what it is to the true ones (m, 4).
+
+    `"right"`: IoU of at least 0.5 with one; `"group"`: it holds 60% of two or more; `"part"`: 80%
+    of it lies in one; `"other"`.
+
+    Args:
+        boxes: what was detected.
+        truth: what is there.
+        alike: (n, m) bool, which may be compared, such as those of one class; all by default.
+
+    >>> truth = torch.tensor([[0.0, 0, 9, 9], [10, 0, 19, 9]])
+    >>> judge(torch.tensor([[0.0, 0, 9, 8], [0, 0, 2, 9], [0, 0, 19, 9], [9, 9, 30, 30]]), truth)
+    ['right', 'part', 'group', 'other']
+    """
+    if not len(truth):
+        return ["other"] * len(boxes)
+    same = torch.ones_like(intersection(boxes, truth)) if alike is None else alike.float()
+    right = (iou(boxes, truth) * same).amax(dim=1) >= 0.5
+    group = ((containment(truth, boxes).T * same) >= 0.6).sum(dim=1) >= 2
+    part = (containment(boxes, truth) * same).amax(dim=1) >= 0.8
+    rows = zip(right.tolist(), group.tolist(), part.tolist(), strict=True)
+    return ["right" if r else "group" if g else "part" if p else "other" for r, g, p in rows]

@@ -26,7 +26,16 @@ from almining.canvas import show as show
 from almining.checks import HUMAN
 from almining.curves import curve as curve
 from almining.curves import interval as interval
+from almining.curves import miss_curve as miss_curve
 from almining.data.pool import Pool
+from almining.heat import add_blocks
+from almining.heat import filmstrip as filmstrip
+from almining.heat import heat as heat
+from almining.heat import scales as scales
+from almining.nested import add_pairs
+from almining.nested import pairs as pairs
+from almining.nested import selection as selection
+from almining.nested import tell as tell
 from almining.records import Detections, Request, Target
 from almining.score import box_entropies
 from almining.sheets import sheet as sheet
@@ -151,11 +160,12 @@ def evidence(
 
     Args:
         image: (3, h, w) in [0, 1].
-        request: with its evidence. "entropy" shows the most uncertain boxes; a kind not known here,
-            its text alone.
+        request: with its evidence. "entropy" shows the most uncertain boxes, "pairs" the surest
+            box-in-box pairs, "divergence" the maxima of regions; a kind not known here, its text
+            alone.
         detections: shown where the evidence itself has no boxes.
         classes: names of classes 1...C.
-        limit: at most so many boxes.
+        limit: at most so many boxes, or pairs.
     """
     ax = axes_for(image, below=0.6)
     why = request.evidence
@@ -174,6 +184,10 @@ def evidence(
                 PALETTE[1] if not rank else PALETTE[5],
                 "-",
             )
+    elif why is not None and why.kind == "pairs":
+        add_pairs(ax, *_paired(why.data), classes=classes, limit=limit)
+    elif why is not None and why.kind == "divergence":
+        add_blocks(ax, image, why.data)
     elif detections is not None:
         boxes(
             image,
@@ -199,6 +213,13 @@ def _uncertain(data: Mapping[str, Any], detections: Detections | None) -> tuple[
             f"evidence of kind 'entropy' needs data 'boxes' and 'entropies', got {sorted(data)}"
         )
     return detections.boxes.detach().cpu(), box_entropies(detections).detach().cpu()
+
+
+def _paired(data: Mapping[str, Any]) -> tuple[Detections, Tensor]:
+    names = ("boxes", "labels", "scores", "pairs")
+    if missing := [name for name in names if name not in data]:
+        raise ValueError(f"evidence of kind 'pairs' needs data {missing}, got {sorted(data)}")
+    return Detections(data["boxes"], data["labels"], data["scores"]), data["pairs"]
 
 
 def _name(classes: Sequence[str] | None, label: int) -> str:

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from almining.boxes import area, clip, containment, flip, intersection, iou
+from almining.boxes import area, clip, containment, flip, intersection, iou, judge
 from almining.checks import check_boxes
 from tests import oracles
 from tests.fakes import boxes
@@ -69,3 +69,12 @@ def test_clip_keeps_height_and_width_apart() -> None:
 def test_rejected(bad: object, says: str) -> None:
     with pytest.raises(ValueError, match=f"thing.*{says}"):
         check_boxes(bad, "thing")
+
+
+def test_each_box_is_judged_by_those_alike() -> None:
+    truth = boxes((0, 0, 10, 10), (11, 0, 21, 10))
+    found = boxes((0, 0, 10, 5), (0, 0, 10, 4), (3, 0, 18, 10), (5, 0, 16, 10))
+    assert judge(found, truth) == ["right", "part", "group", "other"]
+    alike = torch.tensor([[True, False], [False, True], [True, False], [True, True]])
+    assert judge(found, truth, alike) == ["right", "other", "other", "other"]
+    assert judge(found, boxes()) == ["other"] * 4 and judge(boxes(), truth) == []

@@ -63,7 +63,7 @@ class Config:
 
     @classmethod
     def toy(cls) -> Config:
-        """Return values for 240 frames of a toy street, 6 videos of 40, ten frames to a second."""
+        """Return values for 480 frames of a toy street, 16 videos of 30, ten frames to a second."""
         return cls(
             radius=3,
             region=8,
@@ -71,10 +71,11 @@ class Config:
             sigma=2.0,
             blocked_now=8,
             blocked_later=1,
-            per_cycle=12,
+            per_cycle=16,
             cycles=4,
             epochs=20,
             batch=4,
+            lr=3e-4,
         )
 
     def schedule_for(self, pool: Pool) -> TrainConfig:

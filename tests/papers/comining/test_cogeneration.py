@@ -120,9 +120,9 @@ def test_does_not_depend_on_order_position_or_scale() -> None:
     assert torch.equal(cogenerate(again, known, min_score=0.2).boxes, first.boxes)
 
 
-def test_boxes_left_of_the_image_do_not_meet_those_of_other_images() -> None:
-    left = detections(((-100, 0, -60, 40), 1, 0.9))
-    right = detections(((0, 0, 40, 40), 2, 0.9), ((-60, 0, -20, 40), 2, 0.8))
+def test_boxes_above_and_left_of_the_image_do_not_meet_those_of_other_images() -> None:
+    left = detections(((-100, -100, -60, -60), 1, 0.9))
+    right = detections(((0, 0, 40, 40), 2, 0.9), ((-60, -60, -20, -20), 2, 0.8))
     made = cogenerate_many([left, right] * 4, [Target.unknown()] * 8, nms_iou=0.1)
     assert [len(one) for one in made] == [1, 2] * 4
 

@@ -1,0 +1,162 @@
+"""Cutting a region out of its image and pasting it into another one, alone or beside others.
+
+Where a crop lies is drawn anew each time, over all places where it fits. What is left out: the
+seam is not blended, as it is not in the reference code of SSM (Wang et al., CVPR 2018, §3.1).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from almining.checks import check_image, check_one_box
+
+Taken = tuple[int, int, int, int]  # left, top, right, bottom
+
+GAP = 4  # pixels between two crops in one image, at least
+
+
+class Canvas(NamedTuple):
+    """An image that crops were pasted into.
+
+    Args:
+        image: (3, h, w).
+        rows: which crops.
+        boxes: (p, 4) where each of them lies.
+    """
+
+    image: Tensor
+    rows: list[int]
+    boxes: Tensor
+
+
+def cut(image: Tensor, box: Tensor) -> Tensor:
+    """Return the pixels (3, h, w) of an image that a box touches; h or w is 0 where it has no area.
+
+    Args:
+        image: (3, H, W).
+        box: (4,); what is outside the image is left out.
+
+    >>> cut(torch.zeros(3, 20, 20), torch.tensor([-3.0, 0.5, 4.2, 3.0])).shape
+    torch.Size([3, 3, 5])
+    """
+    check_image(image, "image")
+    check_one_box(box, "box")
+    x1, y1, x2, y2 = box.tolist()
+    if x2 <= x1 or y2 <= y1:
+        return image[:, :0, :0]
+    top, left = max(0, math.floor(y1)), max(0, math.floor(x1))
+    return image[:, top : max(0, math.ceil(y2)), left : max(0, math.ceil(x2))]
+
+
+def paste(
+    crop: Tensor, context: Tensor, *, generator: torch.Generator, max_fraction: float = 0.6
+) -> tuple[Tensor, Tensor]:
+    """Return an image with a crop somewhere in it, and the box the crop fills.
+
+    A crop of which a side is above `max_fraction` of the image's is reduced until both fit, its
+    shape kept, to no less than one pixel.
+
+    Args:
+        crop: (3, h, w).
+        context: (3, H, W), left as it is.
+        generator: draws the place.
+        max_fraction: above 0, at most 1.
+
+    Returns:
+        (3, H, W) and (4,): the crop lies whole inside.
+
+    Raises:
+        ValueError: naming the argument, its shape or its value.
+
+    >>> draws = torch.Generator().manual_seed(0)
+    >>> image, box = paste(torch.ones(3, 20, 10), torch.zeros(3, 10, 10), generator=draws)
+    >>> (box[2:] - box[:2]).tolist(), float(image.sum()) / 3
+    ([3.0, 6.0], 18.0)
+
+    Source: SSM §3.1: "randomly pasted into a certain annotated image".
+    Differs: the paper does not say how large. The reference code stretches a crop to 0.6 of the
+    image's width and height where it is above that (and, probably by mistake, where it is below
+    0.2), and skips an image that is smaller than the crop.
+    """
+    (canvas,) = paste_all([crop], context, generator=generator, max_fraction=max_fraction)
+    return canvas.image, canvas.boxes[0]
+
+
+def paste_all(
+    crops: Sequence[Tensor],
+    context: Tensor,
+    *,
+    generator: torch.Generator,
+    max_fraction: float = 0.6,
+    gap: int = GAP,
+) -> list[Canvas]:
+    """Return copies of an image, few of them, in one of which each crop lies, apart from others.
+
+    The largest goes first; each goes into the first copy where there is a free place.
+
+    Args:
+        crops: n of (3, h, w), each pasted as by `paste`.
+        context: (3, H, W).
+        generator: draws the places.
+        max_fraction: as in `paste`.
+        gap: pixels between two crops, at least.
+    """
+    check_image(context, "context")
+    if not 0 < max_fraction <= 1:
+        raise ValueError(f"max_fraction = {max_fraction!r}: above 0 and at most 1 is needed")
+    for crop in crops:
+        check_image(crop, "crop")
+    fitting = [_fit(crop.to(context.device), context, max_fraction) for crop in crops]
+    copies: list[tuple[Tensor, list[int], list[Taken]]] = []
+    for row in sorted(range(len(crops)), key=lambda row: -fitting[row].numel()):
+        height, width = fitting[row].shape[1:]
+        places = ((one, _place((height, width), context, one[2], gap, generator)) for one in copies)
+        copy, place = next((one for one in places if one[1] is not None), (None, None))
+        if copy is None or place is None:
+            copy = context.clone(), [], []
+            copies.append(copy)
+            place = _place((height, width), context, [], gap, generator)
+        assert place is not None  # an empty copy has one
+        (image, rows, taken), (top, left) = copy, place
+        image[:, top : top + height, left : left + width] = fitting[row]
+        rows.append(row)
+        taken.append((left, top, left + width, top + height))
+    return [
+        Canvas(image, rows, torch.tensor(taken, dtype=torch.float32, device=context.device))
+        for image, rows, taken in copies
+    ]
+
+
+def _fit(crop: Tensor, context: Tensor, max_fraction: float) -> Tensor:
+    """Return the crop, reduced where a side is above `max_fraction` of the image's."""
+    sides, limits = crop.shape[1:], [max_fraction * side for side in context.shape[1:]]
+    scale = min(limit / side for limit, side in zip(limits, sides, strict=True))
+    if scale >= 1:
+        return crop
+    smaller = [max(1, math.floor(side * scale + 1e-6)) for side in sides]
+    return interpolate(crop[None], smaller, mode="bilinear", antialias=True)[0].clamp(0, 1)
+
+
+def _place(
+    size: tuple[int, int],
+    context: Tensor,
+    taken: list[Taken],
+    gap: int,
+    generator: torch.Generator,
+) -> tuple[int, int] | None:
+    """Draw top and left, each free place as likely; None without one."""
+    free = torch.ones([c - s + 1 for c, s in zip(context.shape[1:], size, strict=True)]).bool()
+    for left, top, right, bottom in taken:
+        rows = slice(max(0, top - gap - size[0] + 1), bottom + gap)
+        free[rows, max(0, left - gap - size[1] + 1) : right + gap] = False
+    places = free.flatten().nonzero()[:, 0]
+    if not len(places):
+        return None
+    drawn = int(places[torch.randint(len(places), (), generator=generator)])
+    return divmod(drawn, free.shape[1])

@@ -98,8 +98,8 @@ def add_pairs(
 
 def tell(detections: Detections, truth: Target) -> list[str]:
     """Return what each detection is to the objects of its class, as `boxes.judge` says."""
-    alike = detections.labels[:, None] == truth.labels[None]
-    return judge(detections.boxes, truth.boxes, alike)
+    found, known = detections.to("cpu"), truth.to("cpu")
+    return judge(found.boxes, known.boxes, found.labels[:, None] == known.labels)
 
 
 def selection(

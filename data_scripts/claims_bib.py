@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,6 @@ TOY = bib.Config.toy()
 CLOSE = 0.01  # AP50: "as good as equal"; the paper's μ differ by less than 0.005
 Arm = tuple[Callable[[], Any], dict[str, Any]]  # a recipe, and what differs from the usual
 
-DENSE = {"density": "coco"}
 ARMS: dict[str, Arm] = {
     "u_random": (lambda: baselines.u_random(TOY), {}),
     "bib": (lambda: bib.recipe(TOY), {}),
@@ -59,11 +59,9 @@ ARMS: dict[str, Arm] = {
     "loss_1": (lambda: bib.rivals.loss(TOY, term="1"), {}),
     "loss_2": (lambda: bib.rivals.loss(TOY, term="2"), {}),
     "loss_sum": (lambda: bib.rivals.loss(TOY, term="sum"), {}),
-    "u_random, dense": (lambda: baselines.u_random(TOY), DENSE),
-    "bib, dense": (lambda: bib.recipe(TOY), DENSE),
-    "loss, dense": (lambda: bib.rivals.loss(TOY), DENSE),
-    "entropy_max, dense": (lambda: baselines.entropy_max(TOY), DENSE),
 }
+# as in the paper's tables on COCO
+ARMS |= {f"{arm}, dense": (make, more | {"density": "coco"}) for arm, (make, more) in ARMS.items()}
 START = "start"  # no cycle: what the detector that learned from tags says
 HEADLINES = (START, "u_random", "bib")
 # u-random and BiB on VOC07 (Table 4), by cycle
@@ -83,7 +81,7 @@ def one_run(arm: str, seed: int, *, device: str) -> Run:
     density = changes.get("density", "voc")
     hidden = make_scenes(IMAGES, seed=seed, density=density)
     test = make_scenes(TEST, seed=TEST_SEED, density=density)
-    detector = al.lab.setup("mist", images=1, test=1, device=device).detector
+    detector = al.lab.setup("mist", images=1, test=1, data="toy", device=device).detector
     detector.rules = replace(detector.rules, hardest=changes.get("hardest", True))
     if make is None:
         return looked(detector, hidden, seed)
@@ -132,10 +130,15 @@ def looked(detector: Any, hidden: Pool, seed: int) -> Run:
         hidden: the truth.
         seed: draws the other pairs.
     """
-    found = dict(al.predict.detect(detector, hidden, progress=False))
     raw = deepcopy(detector)
     raw.rules = replace(raw.rules, nms=1.0, most=10_000)
-    before = dict(al.predict.detect(raw, hidden, progress=False))
+    found, before = (
+        {
+            image_id: one.to("cpu")
+            for image_id, one in al.predict.detect(each, hidden, progress=False)
+        }
+        for each in (detector, raw)
+    )
     counts = {
         f"pairs, ratio {ratio:g}{name}": sum(len(p) for p in pairs_of(all_, hidden, ratio).values())
         for ratio in RATIOS
@@ -287,14 +290,16 @@ def claims(runs: Sequence[Run], command: str) -> list[dict[str, Any]]:
     )
     mean = partial(against, figure=ap)
     rows.append(mean("(c) BiB is above random, mean of the cycles", "+0.024", ("bib", "u_random")))
-    for arm, paper in (("u_random", "helps"), ("bib", "helps on VOC, not always on COCO")):
-        rows.append(
-            mean(
-                f"(d) the hardest negatives help {arm}, mean of the cycles",
-                paper,
-                (arm, f"{arm}, plain sampling"),
-            )
-        )
+    helps = {
+        "u_random": "+0.004",
+        "bib": "+0.007",
+        "u_random, dense": "+0.002 (AP50, COCO)",
+        "bib, dense": "-0.000 (AP50, COCO)",
+    }
+    for arm, paper in helps.items():
+        name, _, where = arm.partition(",")
+        plain = f"{name}, plain sampling" + (where and f",{where}")
+        rows.append(mean(f"(d) the hardest negatives help {arm}", paper, (arm, plain)))
     rows += [
         mean("(e) diversity matters: BiB is above U(BiB)", "+0.015", ("bib", "u_bib")),
         mean("(e) pairs matter: U(BiB) is above random", "+0.009", ("u_bib", "u_random")),
@@ -308,25 +313,25 @@ def claims(runs: Sequence[Run], command: str) -> list[dict[str, Any]]:
             within=CLOSE,
         ),
         mean(
-            "(g) k-means++ on image features is no better than random",
-            "+0.001",
+            "(g) k-means++ on image features is as good as random",
+            "-0.001",
             ("kmeans_images", "u_random"),
             within=CLOSE,
         ),
         mean("(h) loss is above random where objects are few", "+0.021", ("loss", "u_random")),
         mean(
             "(h) loss is below random where they are many",
-            "+0.023 (AP50, COCO)",
+            "+0.020 (AP50, COCO)",
             ("u_random, dense", "loss, dense"),
         ),
         mean(
             "(h) entropy is below random where they are many",
-            "+0.024 (AP50, COCO)",
+            "+0.021 (AP50, COCO)",
             ("u_random, dense", "entropy_max, dense"),
         ),
         mean(
             "(h) BiB is above random where they are many, too",
-            "+0.012 (AP50, COCO)",
+            "+0.014 (AP50, COCO)",
             ("bib, dense", "u_random, dense"),
         ),
     ]
@@ -357,7 +362,7 @@ def main() -> None:
     parser.add_argument("--all", action="store_true", help="every arm of every claim and table")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--results", type=type(RESULTS), default=RESULTS)
+    parser.add_argument("--results", type=Path, default=RESULTS)
     asked = parser.parse_args()
     file = asked.results / "bib.json"
     arms = [START, *ARMS] if asked.all else asked.arms

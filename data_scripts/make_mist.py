@@ -162,7 +162,7 @@ def learn(detector: Mist, plan: Plan) -> None:
     usual = detector.proposer
     with tempfile.TemporaryDirectory() as folder:
         detector.proposer = cached(usual, folder)
-        detector.standardise([pool.image(image_id) for image_id in pool.ids[:150]])
+        detector.standardise(pool.image(image_id) for image_id in pool.ids[:150])
         below = nn.ModuleList([detector.backbone, detector.head])
         below.requires_grad_(False)
         fit(detector, pool, plan.heads, seed=SEED, progress="heads")

@@ -117,8 +117,13 @@ def _done(
     spawn = multiprocessing.get_context("spawn")
     limits: dict[str, Any] = {"initializer": torch.set_num_threads, "initargs": (1,)}
     with ProcessPoolExecutor(processes, mp_context=spawn, **limits) as workers:
-        for ended in as_completed([workers.submit(_timed, call, *job, options) for job in jobs]):
-            yield ended.result()
+        try:
+            for ended in as_completed(
+                [workers.submit(_timed, call, *job, options) for job in jobs]
+            ):
+                yield ended.result()
+        finally:  # after an error, do not run for hours what nobody will write
+            workers.shutdown(cancel_futures=True)
 
 
 def _timed(call: Callable[..., Run], arm: str, seed: int, options: Mapping[str, Any]) -> Run:

@@ -23,16 +23,18 @@ from almining.data.formats.files import BrokenImageError
 from almining.data.pool import DataError, Pool
 from almining.data.quarantine import Quarantine
 from almining.data.scenes import make_scenes
+from almining.data.street import make_street
 from almining.demo import load_demo
 from almining.digests import digest_tensors
 from almining.label import Simulated
-from almining.papers import baselines
+from almining.papers import baselines, bib, divergence
 from almining.plain import to_plain
 from almining.predict import detect, embeddings, stream
 from almining.rng import generator
 from almining.train import Batch, TrainConfig, fit, plain_step
 from tests.fakes import FlatDetector, faulty_pool, flat_pool
 from tests.keepers import MemoryKeeper, MoodyDetector
+from tests.papers.bib.told import small_mist
 
 QUIET = {"progress": False}
 
@@ -46,7 +48,26 @@ def scored(workers: int = 0) -> dict[str, object]:
     for make in (baselines.u_random, baselines.entropy_max, baselines.core_set):
         asked = make().query(detector, pool, 4, generator=generator(3))
         found[make.__name__] = [request.id for request in asked]
+    films, pixels = (
+        regimes.unlabelled(make_street(2, 6, seed=3), keep=0, seed=0),
+        load_demo("dense"),
+    )
+    for recipe in (divergence.recipe(), divergence.rivals.mc_dropout(passes=3)):
+        found[recipe.name] = to_plain(recipe.query(pixels, films, 4, generator=generator(3)))
     return json.loads(json.dumps(found))
+
+
+def paired() -> dict[str, list[str]]:
+    """What BiB and its rivals ask for: of two batches, and again when some of it is labelled."""
+    hidden = make_scenes(20, seed=3, size=64)
+    start, detector = regimes.tags_only(hidden), small_mist(hidden.classes)
+    config, found = replace(bib.Config.toy(), min_score=0.0, tagged_only=False), {}
+    for make in (bib.rivals.loss, bib.rivals.kmeans_regions, bib.recipe):
+        asked = make(config).query(detector, start, 4, generator=generator(3))
+        found[make.__name__] = [request.image_id for request in asked]
+    known = start.updated({i: hidden.target(i) for i in found["recipe"]}, cycle=1)
+    again = bib.recipe(config).query(detector, known, 4, generator=generator(4), asked=asked)
+    return found | {"again": [request.image_id for request in again]}
 
 
 def broken() -> dict[str, object]:
@@ -335,6 +356,7 @@ def main(folder: Path, *names: str) -> None:
         "killed": lambda: killed(folder),
         "told": told,
         "scored": lambda: scored(workers=1),
+        "paired": paired,
         "left": lambda: [str(path) for path in (folder / "run").rglob("*.safetensors")],
         "broken": broken,
         "refused": refused,

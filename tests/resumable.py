@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +59,12 @@ def detector_of(kind: str, classes: tuple[str, ...]) -> Any:
     from almining.detectors.rcnn import faster_rcnn
     from almining.rng import forked
     from tests.fakes import FlatDetector
+    from tests.papers.bib.told import small_mist
 
     if kind == "flat":
         return FlatDetector(classes)
+    if kind == "mist":
+        return small_mist(classes)
     if kind == "faster_rcnn":
         return faster_rcnn(classes, min_size=64, max_size=64, box_detections_per_img=10)
     from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -93,16 +97,19 @@ def main(spec: dict[str, Any]) -> dict[str, Any]:
     from almining.fingerprints import digest_images, digest_weights
     from almining.label import Simulated
     from almining.ledger import Ledger
-    from almining.papers import baselines
+    from almining.papers import baselines, bib
     from almining.train import TrainConfig, plain_step
 
     cut = Cut(*spec.get("cut", ("nowhere", 0)))
     kind = spec.get("detector", "flat")
     hidden, test = worlds(kind)
-    recipe = baselines.u_random() if kind == "retinanet" else baselines.entropy_max()
+    config = replace(bib.Config.toy(), min_score=0.0, tagged_only=False)
+    makers = {"retinanet": baselines.u_random, "mist": lambda: bib.recipe(config)}
+    recipe = makers.get(kind, baselines.entropy_max)()
     query, write = recipe.query, journal.write
     add_requests, close_cycle = Ledger.add_requests, Ledger.close_cycle
 
+    @wraps(query)
     def cut_query(*args: Any, **named: Any) -> Any:
         cut.passes("query")
         return query(*args, **named)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -48,6 +50,33 @@ def test_processes_give_the_same(tmp_path: Path) -> None:
         measure.measure(run, jobs, tmp_path / f"{n}.json", processes=n, factor=1.0) for n in (1, 2)
     )
     assert [r["figure"] for r in one] == [r["figure"] for r in two] == [1.0, 3.0, 3.0]
+
+
+def test_after_an_error_no_other_run_begins(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    released, called = Event(), []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, processes: int, **options: Any) -> None:
+            super().__init__(1)
+
+        def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+            super().shutdown(wait=False, cancel_futures=cancel_futures)
+            released.set()
+            super().shutdown()
+
+    def fails(arm: str, seed: int) -> dict[str, Any]:
+        called.append(seed)
+        if not seed:
+            raise ValueError("no memory left")
+        released.wait()
+        return {}
+
+    monkeypatch.setattr(measure, "ProcessPoolExecutor", Pool)
+    with pytest.raises(ValueError, match="no memory left"):
+        measure.measure(fails, [("a", n) for n in range(5)], tmp_path / "x.json", processes=2)
+    assert len(called) <= 2
 
 
 def test_a_claim_is_not_run_until_both_arms_are() -> None:
@@ -106,6 +135,26 @@ def test_all_claims_stand_there_from_the_start() -> None:
     more = [{"boxes": 9, "metrics": measured} for _ in range(claims_bib.CYCLES + 1)]
     runs += [{"arm": arm, "seed": 0, "minutes": 1.0, "rows": more} for arm in claims_bib.ARMS]
     assert {row["verdict"] for row in claims_bib.claims(runs, "do")[4:]} == {"unresolved"}
+
+
+def test_every_strategy_is_there_for_crowded_scenes_too() -> None:
+    dense = {arm.removesuffix(", dense") for arm in claims_bib.ARMS if arm.endswith(", dense")}
+    assert len(dense) == 20 and dense == {a for a in claims_bib.ARMS if not a.endswith("dense")}
+    _, changes = claims_bib.ARMS["bib, plain sampling, dense"]
+    assert changes == {"hardest": False, "density": "coco"}
+
+
+def test_the_start_is_the_toy_worlds_whatever_data_a_reader_has(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("ALMINING_DATA", "voc:/nowhere")
+    monkeypatch.chdir(tmp_path)  # proposals are kept below
+    monkeypatch.setattr(claims_bib, "IMAGES", 4)
+    monkeypatch.setattr(claims_bib, "TEST", 1)
+    found = claims_bib.one_run(claims_bib.START, 0, device="cpu")
+    assert found["counts"]["pairs, ratio 3"] == found["one to one"]["number"] > 0
+    assert found["counts"]["pairs, ratio 4"] <= found["counts"]["pairs, ratio 3"]
+    assert found["counts"]["pairs, ratio 3 before NMS"] > found["counts"]["pairs, ratio 3"]
 
 
 def test_equal_boxes_are_read_off_the_line_of_random() -> None:

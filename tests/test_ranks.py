@@ -157,6 +157,12 @@ def test_scores_and_picks_are_those_of_one_process(both) -> None:
     assert both[0]["left"] == []  # by the rank that clears up
 
 
+def test_pairs_and_losses_pick_what_one_process_picks(both) -> None:
+    alone = rank_program.paired()
+    assert both[0]["paired"] == both[1]["paired"] == alone
+    assert len(set(alone["recipe"] + alone["again"])) == 8
+
+
 def test_what_is_broken_on_one_rank_is_set_aside_on_all(both) -> None:
     alone = rank_program.broken()
     assert alone["limit"] == alone["limit in a slot"] == ["flat-5"] and alone["survived"] == 596

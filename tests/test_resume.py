@@ -52,3 +52,11 @@ def test_two_cuts(place, number, workers, detector, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("place", "number"), CUTS)
 def test_twenty_cuts(place, number, workers, detector, tmp_path: Path) -> None:
     assert cut(place, number, workers, detector, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("place", "number"), [("query", 1), ("asked", 1), ("answer", 4), ("step", 6), ("save", 6)]
+)
+def test_pairs_are_kept_through_cuts(place, number, tmp_path: Path) -> None:
+    assert cut(place, number, 0, "mist", tmp_path)

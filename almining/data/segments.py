@@ -23,6 +23,7 @@ from torch.nn import functional
 from almining.checks import check_image, check_whole
 
 BINS = 8  # of each colour channel's histogram
+LONGEST = 500  # pixels; of the side of an image as it is looked at
 Floats = NDArray[np.float64]
 Whole = NDArray[np.int64]
 
@@ -38,6 +39,9 @@ class Segments:
             gives segments of its own, and boxes from all are proposed.
         smallest: segments of fewer pixels join a neighbour whatever its colour.
         min_side: boxes less wide or high, in pixels, are left out.
+
+    An image longer than 500 pixels is made smaller first, for merging takes the cube of the number
+    of segments; `smallest` and `min_side` are then of the smaller one.
 
     >>> image = torch.zeros(3, 32, 32)
     >>> image[:, 8:20, 4:28] = 1
@@ -67,16 +71,20 @@ class Segments:
         check_image(image, "image")
         if not bool(image.isfinite().all()):
             raise ValueError("image is not finite; look at where it was made")
-        soft = functional.avg_pool2d(image[None].cpu(), 3, 1, 1, count_include_pad=False)[0]
+        shrunk = min(1.0, LONGEST / max(image.shape))
+        high, wide = (max(1, round(side * shrunk)) for side in image.shape[1:])
+        small = functional.adaptive_avg_pool2d(image.cpu(), (high, wide))
+        soft = functional.avg_pool2d(small, 3, 1, 1, count_include_pad=False)
         colours = soft.permute(1, 2, 0).double().clamp(0, 1).numpy()
         found = []
         for limit in self.limits:
             labels = _segments(colours, limit, self.smallest)
             start = _Regions.of(labels, colours)
             found += [start.boxes, *(start.merged(alike) for alike in (True, False))]
-        boxes = torch.unique(torch.tensor(np.concatenate(found), dtype=torch.float32), dim=0)
-        wide = ((boxes[:, 2:] - boxes[:, :2]) >= self.min_side).all(dim=1)
-        return boxes[wide].to(image.device)
+        boxes = torch.unique(torch.tensor(np.concatenate(found)), dim=0)
+        large = ((boxes[:, 2:] - boxes[:, :2]) >= self.min_side).all(dim=1)
+        scale = boxes.new_tensor([image.shape[2] / wide, image.shape[1] / high] * 2)
+        return (boxes[large] * scale).float().to(image.device)
 
 
 def _neighbours(labels: Whole) -> tuple[Whole, Whole]:

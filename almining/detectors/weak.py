@@ -14,7 +14,7 @@ where MIST's code adds background, and BiB's takes those sampled.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -128,7 +128,7 @@ class Mist(Detector):
             generator: draws proposals and what drop-block hides; dropout draws from torch's global
                 one, which `train.fit` seeds around every step.
             training: False for the losses as in evaluation, over all proposals: a strategy that
-                ranks by them must not change the detector, nor depend on chance.
+                ranks by them must not change the detector, nor, by tags alone, depend on chance.
         """
         check_batch(images, targets, classes=self.classes)
         mist_boxes.check_tags(targets, len(self.classes))
@@ -201,11 +201,11 @@ class Mist(Detector):
         return found
 
     @torch.no_grad()
-    def standardise(self, images: Sequence[Tensor]) -> None:
+    def standardise(self, images: Iterable[Tensor]) -> None:
         """Let the heads see each feature with mean 0 and deviation 1 over these images' proposals.
 
         Once, before training: heads on a backbone that knows something learn faster so. `features`
-        stay as they are.
+        stay as they are. Images may come one by one.
         """
         found = (self.regions([image], self._propose([image]))[0] for image in images)
         rows = torch.cat([one.features for one in found if one.features is not None])

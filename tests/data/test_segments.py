@@ -123,6 +123,25 @@ def test_noise_ends_with_the_whole_image_and_stays_inside() -> None:
     assert torch.equal(boxes, Segments()(image))
 
 
+def test_large_images_are_made_smaller_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked, whole = [], segments._segments
+    monkeypatch.setattr(
+        segments,
+        "_segments",
+        lambda colours, *rest: looked.append(colours.shape) or whole(colours, *rest),
+    )
+    image = torch.zeros(3, 600, 2000)
+    image[:, 200:400, 400:1200] = 1
+    boxes = Segments(limits=(0.1,))(image)
+    assert looked == [(150, 500, 3)]
+    assert [0, 0, 2000, 600] in boxes.tolist()
+    assert float(iou(boxes, torch.tensor([[400.0, 200, 1200, 400]])).max()) > 0.95
+    Segments(limits=(0.1,))(image[:, :500, :500])
+    assert looked[1] == (500, 500, 3)
+    thin = Segments(limits=(0.1,), min_side=1)(image[:, 300:301])
+    assert looked[2] == (1, 500, 3) and thin[:, 3].max() == 1
+
+
 def test_few_boxes_that_fit_the_objects_of_the_toy_world_closely() -> None:
     pool = make_scenes(16, seed=2)
     ours, grid = (recall(pool, one, iou=0.7, progress=False) for one in (Segments(), Grid()))

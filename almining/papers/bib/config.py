@@ -17,8 +17,8 @@ from almining.train import TrainConfig
 class Config:
     """What makes a pair, how images are drawn by them, and how the detector is trained.
 
-    The defaults are the paper's for VOC07 (§4.1), but for `min_score` and `tagged_only`, of which
-    it says nothing: those are the reference code's.
+    The defaults are the paper's for VOC07 (§4.1). Of `min_score` and `tagged_only` it says nothing:
+    those are the reference code's; nor of `optimizer`, `schedule`, `weight_decay` and `clip`.
 
     Args:
         min_ratio: μ of Eq. 1.

@@ -69,7 +69,7 @@ def u_bib(config: Config | None = None) -> Recipe:
         ids = list(found)
         picks = [ids[i] for i in sample(len(ids), budget, generator=generator)]
         made = [request(i, _shown(found[i], pool.classes, RANDOM)) for i in picks]
-        return filled(made, f"only {len(found)} images hold pairs", pool, budget, generator)
+        return filled(made, few(len(found), "pairs", config), pool, budget, generator)
 
     return make_recipe("u_bib", config, query, needs=())
 
@@ -147,7 +147,12 @@ def unlike(
     pairs = {image_id: one.pairs for image_id, one in both.items()}
     picks = choose(features, budget, config, generator, seen=seen, pairs=pairs)
     made = [request(i, _shown(found[i], pool.classes, UNLIKE)) for i in picks]
-    return filled(made, f"only {len(found)} images hold pairs", pool, budget, generator)
+    return filled(made, few(len(found), "pairs", config), pool, budget, generator)
+
+
+def few(images: int, what: str, config: Config) -> str:
+    """Say how few images hold something, and above which score."""
+    return f"only {images} images hold {what} above a score of {config.min_score:g}"
 
 
 def filled(

@@ -21,7 +21,7 @@ from almining.data.pool import Pool
 from almining.detectors.base import check_finite, device_of
 from almining.papers.bib.config import Config
 from almining.papers.bib.looking import choose, described, kept
-from almining.papers.bib.recipes import filled, make_recipe, request, waiting
+from almining.papers.bib.recipes import few, filled, make_recipe, request, waiting
 from almining.records import Evidence, Request, Target
 from almining.select import top_k
 
@@ -87,8 +87,7 @@ def kmeans_regions(config: Config | None = None) -> Recipe:
         picks = choose(features, budget, config, generator, seen=seen)
         why = "regions unlike those chosen before"
         made = [request(i, Evidence(KIND, {"boxes": boxes[i]}, why)) for i in picks]
-        few = f"only {len(boxes)} images hold confident regions"
-        return filled(made, few, pool, budget, generator)
+        return filled(made, few(len(boxes), "regions", config), pool, budget, generator)
 
     return make_recipe("kmeans_regions", config, query)
 

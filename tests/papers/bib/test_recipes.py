@@ -11,9 +11,7 @@ from torch import Tensor
 
 from almining.cycle import History, run
 from almining.data import regimes
-from almining.data.proposals import Grid
 from almining.data.scenes import make_scenes
-from almining.detectors.weak import Mist, mist
 from almining.label import Simulated
 from almining.papers import bib
 from almining.papers.bib import recipes
@@ -31,6 +29,7 @@ from tests.papers.bib.told import (
     WHOLE,
     Told,
     pool_of,
+    small_mist,
     truth_of,
 )
 from tests.select.test_groups import assert_drawn_from
@@ -298,7 +297,9 @@ def test_the_random_half_of_u_plus_bib_is_uniform_over_all_that_is_left(
 @pytest.mark.parametrize("make", STRATEGIES)
 def test_a_budget_above_the_images_with_pairs_is_filled_at_random_and_said_so(make) -> None:
     said = {3: PAIR, 5: PAIR}
-    with pytest.warns(UserWarning, match="only 2 images hold pairs: drawn at random, . of [458] "):
+    with pytest.warns(
+        UserWarning, match="hold pairs above a score of 0.1: drawn at random, . of [458] "
+    ):
         asked = ask(make(), Told(said), pool_of(12), 8)
     assert len({*ids(asked)}) == 8 and {3, 5} <= {*numbers(asked)}
     for one in asked:
@@ -306,7 +307,10 @@ def test_a_budget_above_the_images_with_pairs_is_filled_at_random_and_said_so(ma
             assert "drawn at random" in one.evidence.text
     if make is not bib.u_plus_bib:
         assert {*numbers(asked[:2])} == {3, 5}
-        assert asked[2].evidence.text == "only 2 images hold pairs: drawn at random"
+        assert (
+            asked[2].evidence.text
+            == "only 2 images hold pairs above a score of 0.1: drawn at random"
+        )
 
 
 def test_what_fills_up_is_uniform_over_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -490,11 +494,6 @@ def test_budgets_in_boxes_and_seconds_take_the_beginning(make, unit: str) -> Non
 
 
 # with a detector that learns from tags
-
-
-def small_mist(classes: tuple[str, ...]) -> Mist:
-    proposer = Grid(sizes=(0.2, 0.5, 0.9), ratios=(1.0,))
-    return mist(classes, proposer=proposer, width=16, size=48, min_score=0.0)
 
 
 @pytest.mark.filterwarnings(FILLED)

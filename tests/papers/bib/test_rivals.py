@@ -111,10 +111,12 @@ def test_few_many_none(make) -> None:
 
 def test_too_few_images_with_regions_are_filled_at_random_and_said_so() -> None:
     detector = Told({3: PAIR, 5: ALONE, 6: [(WHOLE, 1, 0.05)]})
-    with pytest.warns(UserWarning, match="only 2 images hold confident regions.*, 3 of 5"):
+    with pytest.warns(
+        UserWarning, match="only 2 images hold regions above a score of 0.1: .*, 3 of 5"
+    ):
         asked = ask(rivals.kmeans_regions(), detector, pool_of(9), 5)
     assert {*numbers(asked[:2])} == {3, 5} and len({*ids(asked)}) == 5
-    assert asked[4].evidence.text.startswith("only 2 images hold confident regions")
+    assert asked[4].evidence.text.startswith("only 2 images hold regions above")
 
 
 def test_features_of_images_that_are_not_finite_are_named() -> None:

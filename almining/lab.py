@@ -22,15 +22,21 @@ from almining.data.pool import Pool
 from almining.data.proposals import cached
 from almining.data.readers import read_coco, read_voc
 from almining.data.scenes import make_scenes
+from almining.data.street import make_street
+from almining.detectors.dense import dense
+from almining.detectors.dense_boxes import HEIGHT
 from almining.detectors.rcnn import faster_rcnn, reuse
 from almining.detectors.weak import mist
 from almining.rng import derive, generator
 from almining.train import TrainConfig, fit
 
 # the detector a cycle starts from, where the demo itself knows too much
-START = {"faster_rcnn": "faster_rcnn_start", "mist": "mist"}
-# images that start out complete: a weakly supervised detector starts from tags alone
-LABELLED = {"faster_rcnn": 20, "mist": 0}
+START = {"faster_rcnn": "faster_rcnn_start", "mist": "mist", "dense": "dense"}
+# images that start out complete: a weakly supervised detector starts from tags alone, a per-pixel
+# one from what it knows of streets by day; of one's own images it has to see some
+LABELLED = {"faster_rcnn": 20, "mist": 0, "dense": 0}
+OWN_LABELLED = LABELLED | {"dense": 20}
+FILM, TEST_FILM = 40, 10  # frames of a film of the toy street
 CACHE = Path("_runs", "proposals")  # what is found there is not proposed again
 TEST_SEED = 900_000
 START_STEPS = {"cpu": 150, "cuda": 600}  # to train new heads on the reader's own labelled images
@@ -77,12 +83,13 @@ def setup(
     """Return pool, hidden truth, test pool, starting detector and device.
 
     Args:
-        name: the kind of detector: `"faster_rcnn"`, or `"mist"`, which learned from tags alone and
-            keeps region proposals in `_runs/proposals`.
+        name: the kind of detector: `"faster_rcnn"`; `"mist"`, which learned from tags alone and
+            keeps region proposals in `_runs/proposals`; or `"dense"`, which knows the toy street
+            by day, where the pool is films at dusk, 40 frames each.
         seed: which scenes are drawn, and which images start out labelled.
         images: size of the pool; by default 240, or 2400 at full scale, or all of the reader's own.
-        labelled: how many of them start out complete, the others are tagged; by default 20, none
-            for `"mist"`.
+        labelled: how many of them start out complete, the others are tagged, or for `"dense"`
+            unlabelled; by default 20, none for `"mist"` and, in the toy world, for `"dense"`.
         test: number of test images, likewise.
         data: overrides `ALMINING_DATA`.
         device: overrides `ALMINING_DEVICE`.
@@ -93,24 +100,26 @@ def setup(
     if name not in START:
         raise ValueError(f"name = {name!r}: there is a lab for {', '.join(START)}")
     where = _device(device)
-    labelled = LABELLED[name] if labelled is None else labelled
     scale = SCALES[_scale(where)]
     source = data or os.environ.get("ALMINING_DATA") or "toy"
+    if labelled is None:
+        labelled = (LABELLED if source == "toy" else OWN_LABELLED)[name]
     if source == "toy":
         if seed >= TEST_SEED:
             raise ValueError(
                 f"seed = {seed}: scenes of {TEST_SEED} and up are test scenes and the demos' own; "
                 "choose a lower seed"
             )
-        hidden = make_scenes(scale["images"] if images is None else images, seed=seed)
-        held_out = make_scenes(scale["test"] if test is None else test, seed=TEST_SEED)
-        pool = regimes.unlabelled(hidden, keep=min(labelled, len(hidden)), seed=seed, tags=True)
+        make = _films if name == "dense" else make_scenes
+        hidden = make(scale["images"] if images is None else images, seed=seed)
+        held_out = make(scale["test"] if test is None else test, seed=TEST_SEED)
+        pool = _start(name, hidden, labelled, seed)
         detector = _remembering(demo.load_demo(START[name], device=where))
         return Lab(
             pool, hidden, held_out, detector, where, True, f"toy world, {pool!r}, on {where}"
         )
     hidden, held_out = _read(source, seed, images, test)
-    pool = regimes.unlabelled(hidden, keep=min(labelled, len(hidden)), seed=seed, tags=True)
+    pool = _start(name, hidden, labelled, seed)
     detector = _own_start(name, pool, seed, where)
     found = len({*hidden.findings, *held_out.findings})
     note = (
@@ -120,6 +129,18 @@ def setup(
         "see .hidden.findings and .test.findings"
     )
     return Lab(pool, hidden, held_out, detector, where, False, note)
+
+
+def _start(name: str, hidden: Pool, labelled: int, seed: int) -> Pool:
+    keep = min(labelled, len(hidden))
+    return regimes.unlabelled(hidden, keep=keep, seed=seed, tags=name != "dense")
+
+
+def _films(frames: int, *, seed: int) -> Pool:
+    """Return so many frames of films at dusk; the last film may be shorter."""
+    length = TEST_FILM if seed == TEST_SEED else FILM
+    pool = make_street(-(-frames // length), length, seed=seed, domain="dusk")
+    return pool.subset(pool.ids[:frames])
 
 
 def _device(asked: str | None) -> torch.device:
@@ -212,14 +233,38 @@ def _own_start(name: str, pool: Pool, seed: int, device: torch.device) -> Any:
         for part in ("backbone", "head"):
             getattr(detector, part).load_state_dict(getattr(known, part).state_dict())
         detector = _remembering(detector.to(device))
-        detector.standardise([pool.image(image_id) for image_id in pool.ids[:100]])
+        detector.standardise(pool.image(image_id) for image_id in pool.ids[:100])
         ids, schedule = list(pool.ids), TrainConfig(steps, batch=4, lr=3e-4, weight_decay=1e-2)
+    elif name == "dense":
+        detector = _own_dense(pool, known, seed).to(device)
+        ids, schedule = complete_ids(pool), TrainConfig(steps, batch=4, lr=2e-3)
     else:
         fresh = faster_rcnn(pool.classes, min_size=240, max_size=400, seed=seed)
         detector = reuse(fresh, known).to(device)
         ids, schedule = complete_ids(pool), TrainConfig(steps, batch=4, lr=2e-3)
     fit(detector, pool, schedule, ids=ids, seed=derive(seed, "start"), progress="start")
     return detector.eval()
+
+
+def _own_dense(pool: Pool, known: Any, seed: int) -> Any:
+    """Return the demo with new logits, and default boxes like those that are known."""
+    found = [torch.empty(0, 2)]
+    for image_id in complete_ids(pool):
+        boxes, height = pool.target(image_id).boxes, pool.image(image_id).shape[1]
+        found.append((boxes[:, 2:] - boxes[:, :2]).flip(1).clamp(min=1) * HEIGHT / height)
+    sides = torch.cat(found)
+    if not len(sides):
+        raise ValueError(
+            f"{len(found) - 1} images are labelled and hold no box: a per-pixel detector has "
+            "nothing to learn from; give a larger labelled=, or another seed"
+        )
+    order = sides.prod(dim=1).argsort(descending=True)
+    groups = [sides[part] if len(part) else sides[order[-1:]] for part in order.tensor_split(5)]
+    middles = [group.median(dim=0).values.tolist() for group in groups]
+    detector = dense(pool.classes, seed=seed, boxes=middles)
+    state = {k: v for k, v in known.state_dict().items() if not k.startswith("network.logits")}
+    detector.load_state_dict(state, strict=False)
+    return detector
 
 
 def _remembering(detector: Any) -> Any:

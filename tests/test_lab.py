@@ -7,8 +7,9 @@ from PIL import Image
 
 from almining import lab
 from almining.cycle import run
+from almining.data.street import make_street
 from almining.label import Simulated
-from almining.papers import baselines, bib
+from almining.papers import baselines, bib, divergence
 
 
 def test_the_toy_world_is_the_default() -> None:
@@ -141,6 +142,51 @@ def test_ones_own_images_for_a_detector_that_learns_from_tags(
         progress=False,
     )
     assert history.rows[1].images == 2
+
+
+def test_the_dense_lab_is_of_unlabelled_films_at_dusk() -> None:
+    made = lab.setup("dense", images=50, test=15, device="cpu")
+    assert made.toy and repr(made.pool) == "Pool(50: 50 unlabelled)"
+    assert made.hidden.ids == made.pool.ids and made.hidden.target(made.pool.ids[0]).complete
+    videos = [made.pool.info(one).video for one in made.pool.ids]
+    assert [videos.count(video) for video in dict.fromkeys(videos)] == [40, 10]
+    assert len({made.test.info(one).video for one in made.test.ids}) == 2
+    same = make_street(1, 1, seed=0, domain="dusk")
+    assert made.pool.image(made.pool.ids[0]).equal(same.image(same.ids[0]))
+    (maps,) = made.detector.dense([made.pool.image(made.pool.ids[0])])
+    assert maps.shape == (5, 128, 192)
+    assert repr(lab.setup("dense", images=4, labelled=1, test=1, device="cpu").pool) == (
+        "Pool(4: 1 complete, 3 unlabelled)"
+    )
+
+
+def test_ones_own_images_for_a_per_pixel_detector(
+    voc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lab, "START_STEPS", {"cpu": 2, "cuda": 2})
+    made = lab.setup("dense", data=f"voc:{voc}", labelled=2, device="cpu")
+    assert not made.toy and repr(made.pool) == "Pool(4: 2 complete, 2 unlabelled)"
+    assert made.detector.classes == ("cell",) and not made.detector.training
+    assert made.detector.boxes == ((225.0, 300.0),) * 5  # 30 x 40 pixels of 64, at 480
+    assert (
+        lab.setup("dense", data=f"voc:{voc}", device="cpu").pool.target("JPEGImages/im1").complete
+    )
+    history = run(
+        divergence.recipe(),
+        made.detector,
+        made.pool,
+        oracle=Simulated(made.hidden),
+        test=made.test,
+        budget=1,
+        cycles=1,
+        seed=0,
+        progress=False,
+    )
+    assert history.rows[1].images == 3
+    with pytest.raises(
+        ValueError, match=r"0 images are labelled and hold no box.*larger labelled="
+    ):
+        lab.setup("dense", data=f"voc:{voc}", labelled=0, device="cpu")
 
 
 def test_images_and_test_limit_ones_own_pool(voc: Path, monkeypatch: pytest.MonkeyPatch) -> None:

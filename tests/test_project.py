@@ -42,6 +42,7 @@ LAYERS = {
     "claims": 1,
     "curves": 2,
     "draw": 2,
+    "heat": 2,
     "nested": 2,
     "sheets": 2,
     "label": 2,
@@ -64,7 +65,7 @@ LAYERS = {
     "lab": 7,
 }
 GROUPS = {
-    **dict.fromkeys(("canvas", "curves", "nested", "sheets"), "draw"),
+    **dict.fromkeys(("canvas", "curves", "heat", "nested", "sheets"), "draw"),
     **dict.fromkeys(("recipe", "history", "fingerprints", "journal"), "cycle"),
 }
 FORBIDDEN_MODULES = {

@@ -97,6 +97,8 @@ def one_run(arm: str, seed: int, *, device: str) -> Run:
         seed=seed,
         progress=False,
     )
+    if history.interrupted:
+        raise KeyboardInterrupt(history.interrupted)
     rows = json.loads(history.to_json())["rows"]
     for row in rows:
         del row["picked"]

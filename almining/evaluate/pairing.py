@@ -22,7 +22,7 @@ Found = TypeVar("Found", Detections, Target)
 
 
 def paired(found: Mapping[str, Found], pool: Pool) -> Iterator[tuple[str, Found, Target]]:
-    """Give every image with what was found in it and its target, once all are known to fit."""
+    """Give every image with what was found in it and its target; what does not fit is refused."""
     for image_id in found:
         if image_id not in pool:
             raise ValueError(

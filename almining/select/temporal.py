@@ -107,7 +107,7 @@ def pick_frames(
     frame: Frames | None,
     blocked_now: int = 15,
     blocked_later: int = 2,
-    picked_before: Iterable[tuple[Hashable | None, int]] = (),
+    picked_before: Iterable[tuple[Hashable | None, int | None]] = (),
 ) -> list[int]:
     """Return the positions of the best frames, best first, no two of a video close together.
 
@@ -118,8 +118,8 @@ def pick_frames(
     Args:
         scores: (n,) numbers, higher is more worth labelling.
         budget: b, how many to take.
-        video: n names of videos; None stands for a still, which nothing blocks. If all is None,
-            everything is one video.
+        video: n names of videos; None stands for a still, which nothing blocks. Without names,
+            `video=None`, everything is one video.
         frame: n whole numbers, the place in the video, in any order; None: positions in `scores`.
         blocked_now: Δt1; 0 keeps nothing out but frames of the same number.
         blocked_later: Δt2.
@@ -145,7 +145,14 @@ def pick_frames(
     videos, numbers = _places(len(order), video, frame)
     before: dict[Hashable, list[int]] = defaultdict(list)
     for name, number in picked_before:
-        insort(before[name], index(number))
+        if (name, number) == (None, None):  # a still
+            continue
+        try:
+            insort(before[name], index(number))  # type: ignore[arg-type]
+        except TypeError as error:
+            raise ValueError(
+                f"picked_before holds frame {number!r} of video {name!r}: a whole number is needed"
+            ) from error
     now: dict[Hashable, list[int]] = defaultdict(list)
     picked: list[int] = []
     for position in order:

@@ -226,6 +226,13 @@ def test_dropout_passes() -> None:
     assert 0 < spread[0].mean() < spread[1].mean()
 
 
+def test_channels_are_dropped_in_training() -> None:
+    small, empty = image(12, 12), target()  # of so few pixels that none is left out by chance
+    for rate, many in ((0.0, 1), (0.5, 4)):
+        one = make(dropout=rate)
+        assert len({float(loss(one, [small], [empty], n).detach()) for n in range(4)}) == many
+
+
 def test_dropped_channels_are_made_up_for() -> None:
     x = torch.ones(50, 40, 2, 3)
     found = drop_channels(x, 0.25, generator(0, "drop"))

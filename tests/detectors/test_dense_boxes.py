@@ -200,3 +200,13 @@ def test_boxes_are_cut_to_the_image_and_flat_maps_are_bounded() -> None:
     assert found.boxes.tolist() == [[0, 0, 2.5, 4.5]]
     flat = decode(torch.full((2, 2, 200, 300), 0.5), SIZES, **OPTIONS)
     assert len(flat) == 10
+
+
+def test_a_score_has_to_exceed_the_least() -> None:
+    probs = torch.zeros(1, 1, 9, 9)
+    probs[0, 0, 4, 4] = 0.5
+    counts = [
+        len(decode(probs, [(4.0, 2.0)], min_score=least, nms_iou=0.5, most=9))
+        for least in (0.25, 0.5)
+    ]
+    assert counts == [1, 0]

@@ -167,6 +167,8 @@ def test_stills_and_other_videos_block_nothing() -> None:
         [1, 1, 1, 1, 1], 5, video=video, frame=frame, picked_before=[("b", 0), (None, 0)]
     )
     assert found == [0, 1, 2, 4]  # the repeated frame of the video is out
+    stills = {"video": [None, None], "frame": [None, None]}
+    assert pick_frames([1, 2], 2, **stills, picked_before=[(None, None)]) == [1, 0]
 
 
 def test_pick_frames_of_little() -> None:
@@ -229,6 +231,8 @@ def test_without_rules_the_best_are_taken() -> None:
         ({"blocked_later": 0.5}, r"blocked_later = 0\.5 must be"),
         ({"video": ["a"]}, "video has 1 entries for 2 scores"),
         ({"frame": [0, None]}, r"frame\[1\] = None, of video 'a'"),
+        ({"picked_before": [("a", None)]}, "picked_before holds frame None of video 'a'"),
+        ({"picked_before": [("a", 2.0)]}, "picked_before holds frame 2.0 of video 'a'"),
     ],
 )
 def test_pick_frames_refuses(change: dict, message: str) -> None:

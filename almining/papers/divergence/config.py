@@ -9,7 +9,11 @@ from typing import Literal
 from almining.checks import check_choice, check_whole
 from almining.cycle import acquired
 from almining.data.pool import Pool
+from almining.select import smooth
 from almining.train import TrainConfig
+
+LOWEST = {"radius": 0, "region": 1, "blocked_now": 0, "blocked_later": 0, "per_cycle": 1}
+LOWEST |= {"cycles": 0, "epochs": 1, "batch": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +60,12 @@ class Config:
     weight_decay: float = 2e-6
 
     def __post_init__(self) -> None:
-        """Validate; the rest is checked where it is used."""
+        """Validate all of it: a query that fails after it has scored a film is too late."""
         check_choice(self.aggregate, ("max", "mean"), "aggregate")
-        check_whole(self.epochs, "epochs", 1)
-        check_whole(self.batch, "batch", 1)
+        for name, low in LOWEST.items():
+            check_whole(getattr(self, name), name, low)
+        smooth([], half_window=self.half_window, sigma=self.sigma)
+        self._schedule(0)
 
     @classmethod
     def toy(cls) -> Config:
@@ -80,8 +86,11 @@ class Config:
 
     def schedule_for(self, pool: Pool) -> TrainConfig:
         """Return a schedule of T epochs over the frames labelled since the start."""
+        return self._schedule(len(acquired(pool)))
+
+    def _schedule(self, images: int) -> TrainConfig:
         return TrainConfig(
-            steps=self.epochs * math.ceil(len(acquired(pool)) / self.batch),
+            steps=self.epochs * math.ceil(images / self.batch),
             batch=self.batch,
             lr=self.lr,
             optimizer=self.optimizer,

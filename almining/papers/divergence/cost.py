@@ -25,7 +25,8 @@ def time_to_completion(
         train_s: seconds for a frame forward and backward.
 
     Raises:
-        ValueError: naming the argument and what is needed.
+        ValueError: saying what is needed; `frames` are called images there, and `forward_s` is
+            score_s, as in `almining.label.prices`.
 
     >>> [round(time_to_completion(frames=51363, budget=7500, per_cycle=b) / 3600)
     ...  for b in (2500, 500, 50)]

@@ -185,7 +185,7 @@ def _window_sums(values: Tensor, radius: int) -> Tensor:
 
 
 def _maps(values: Tensor, name: str) -> Tensor:
-    maps = _probabilities(values, name).float()
+    maps = _probabilities(values, name).detach().float()
     if maps.ndim != 3 or 0 in maps.shape:
         raise ValueError(f"{name} must have shape (k, h, w), none of them 0, got {(*maps.shape,)}")
     return maps

@@ -32,8 +32,9 @@ Maps = Callable[[Any, list[Tensor], torch.Generator], Iterable[Tensor]]
 
 
 def recipe(config: Config | None = None) -> Recipe:
-    """Return the paper's method, for frames of videos, for stills, or for both; see `Config`.
+    """Return the paper's method, for frames of videos, for stills, or for both.
 
+    Goes by `Config.toy()` where no config is given, as the rivals do; `Config()` is the paper's.
     Needs a detector with `dense`. Training starts from the detector the run began with, on the
     frames labelled since. Where the rules leave fewer frames than the budget, fewer are asked for.
 
@@ -122,7 +123,7 @@ def take(pool: Pool, ids: Sequence[str], scores: Tensor, budget: int, config: Co
         frame=frame,
         blocked_now=config.blocked_now,
         blocked_later=config.blocked_later,
-        picked_before=[(one.video, one.frame) for one in before if one.frame is not None],
+        picked_before=[(one.video, one.frame) for one in before],
     )
 
 
@@ -155,8 +156,9 @@ def _by(
     ) -> list[Request]:
         seed = draw_seed(generator)
 
-        def call(images: list[Tensor]) -> Iterable[Scored]:
-            return scored(detector, images, seeded(seed, name))
+        @torch.no_grad()  # a detector of somebody's own may forget to
+        def call(images: list[Tensor]) -> list[Scored]:
+            return list(scored(detector, images, seeded(seed, name)))
 
         call.__qualname__ = f"{name} {config}"  # by which ranks know what they have
         found = stream(

@@ -17,10 +17,18 @@ from almining.data.formats.files import BrokenImageError
 from almining.data.pool import ImageInfo, Pool
 from almining.data.regimes import unlabelled
 from almining.data.street import make_street
+from almining.demo import load_demo
 from almining.detectors.dense import dense
 from almining.label import Simulated
 from almining.papers import baselines, divergence
-from almining.papers.divergence import Config, image_score, ranked, rivals, score_map
+from almining.papers.divergence import (
+    Config,
+    disagreement,
+    image_score,
+    ranked,
+    rivals,
+    score_map,
+)
 from almining.papers.divergence.recipes import BATCH
 from almining.plain import from_plain, to_plain
 from almining.recipe import check_methods
@@ -253,6 +261,54 @@ def test_maps_are_not_kept() -> None:
     assert Watched.most <= BATCH
 
 
+def test_maps_that_carry_gradients_are_scored_without() -> None:
+    class Careless(DenseDetector):
+        def dense(self, images):
+            assert not torch.is_grad_enabled()
+            return [image * self.linear.weight.sum().exp() for image in images]
+
+    pool = films(FILM)
+    found = ask(divergence.recipe(CONFIG), pool, 2, detector=Careless())
+    assert [one.score for one in found] == [
+        one.score for one in ask(divergence.recipe(CONFIG), pool, 2)
+    ]
+    maps = pool.image("a/1").requires_grad_()
+    assert image_score(score_map(maps, radius=1), region=4) == found[0].score
+    assert not disagreement([[maps], [maps]])[0].requires_grad
+
+
+@pytest.mark.parametrize(
+    "make",
+    [divergence.recipe, rivals.guided_random, rivals.mc_dropout],
+    ids=lambda one: one.__name__,
+)
+def test_a_run_that_is_stopped_goes_on_to_the_same_picks(make, tmp_path) -> None:
+    class Leaves(Simulated):
+        def ask(self, requests, pool):
+            for number, answer in enumerate(super().ask(requests, pool)):
+                if requests[0].id.startswith("002") and number == 1:
+                    raise KeyboardInterrupt
+                yield answer
+
+    hidden = films(
+        {video: [0.1 * (i + 1) for i in range(9)] for video in "abc"},
+        known=[f"{video}/{i}" for video in "abc" for i in range(9)],
+    )
+    config = replace(CONFIG, epochs=1, optimizer="sgd", half_window=2, blocked_now=2)
+    given = {"budget": 3, "cycles": 3, "seed": 4, "progress": False}
+
+    def run(oracle, **kept):
+        pool = unlabelled(hidden, keep=0, seed=0)
+        done = cycle.run(make(config), DenseDetector(), pool, oracle=oracle, **given, **kept)
+        return [row.picked for row in done.rows]
+
+    wanted = run(Simulated(hidden))
+    assert [len(picked) for picked in wanted] == [0, 3, 3, 3]
+    with pytest.raises(KeyboardInterrupt):
+        run(Leaves(hidden), run_dir=tmp_path / "run")
+    assert run(Simulated(hidden), run_dir=tmp_path / "run") == wanted
+
+
 def test_guided_random_keeps_the_rules_and_asks_no_detector() -> None:
     pool = films({v: [0.5] * 20 for v in "abc"})
     recipe = rivals.guided_random(CONFIG)
@@ -306,6 +362,8 @@ def test_each_part_can_be_left_out() -> None:
     assert len({i.split("/")[0] for i in ids_of(unruled)}) <= 2
     assert [one.score for one in unruled] == sorted((one.score for one in unruled), reverse=True)
     assert len(ask(rivals.unruled(config), pool, 99)) == len(pool)
+    later = answered(pool, ["a/1"], at=1)
+    assert len(ask(rivals.unruled(config), later, 99)) == len(pool) - 1
     assert len(ask(divergence.recipe(config), pool, 99)) == 3
     rough = ask(rivals.unsmoothed(config), pool, 9)
     assert ids_of(rough) == ids_of(ask(divergence.recipe(CONFIG), pool, 9))
@@ -355,9 +413,35 @@ def test_the_papers_numbers() -> None:
         ({"aggregate": "sum"}, "aggregate = 'sum': use one of max, mean"),
         ({"epochs": 0}, "epochs = 0 must be"),
         ({"batch": 0}, "batch = 0 must be"),
+        ({"radius": -1}, "radius = -1 must be"),
+        ({"region": 0}, "region = 0 must be"),
+        ({"half_window": 1.5}, r"half_window = 1\.5 must be"),
+        ({"sigma": 0}, "sigma = 0 frames"),
+        ({"blocked_now": -1}, "blocked_now = -1 must be"),
+        ({"blocked_later": None}, "blocked_later = None must be"),
+        ({"per_cycle": 0}, "per_cycle = 0 must be"),
+        ({"cycles": -1}, "cycles = -1 must be"),
+        ({"lr": 0}, "lr = 0"),
+        ({"optimizer": "rms"}, "optimizer = 'rms'"),
     ):
         with pytest.raises(ValueError, match=message):
             Config(**change)
+
+
+@pytest.mark.gpu
+def test_a_gpu_scores_as_a_processor_does() -> None:
+    pool = unlabelled(make_street(1, 4, seed=3, size=(64, 64), busy=0.6), keep=0, seed=0)
+    for make in (divergence.recipe, *rivals.ALL[1:]):  # random ones have no score
+        here, there = (
+            ask(make(), pool, 1, detector=load_demo("dense", device=device))[0]
+            for device in ("cpu", "cuda")
+        )
+        assert there.score == pytest.approx(here.score, rel=0.02)
+        assert there.evidence.data.get("blocks", torch.zeros(1)).is_cpu
+    maps = torch.rand(5, 40, 60, generator=torch.Generator().manual_seed(0))
+    found = score_map(maps.cuda(), radius=3)
+    assert found.is_cuda and torch.allclose(found.cpu(), score_map(maps, radius=3), atol=1e-5)
+    assert not score_map(torch.full((5, 53, 71), 1 / 3).cuda()).any()
 
 
 def test_all_of_them_run_on_a_street() -> None:

@@ -178,7 +178,7 @@ class _Run:
             self._close(_Asked(), {})
         for cycle in range(len(self.rows), cycles + 1):
             asked = self._asked(cycle)
-            if self.recipe.query is not None and not asked.pairs:
+            if not asked.pairs and (asked.pending or self.recipe.over(cycle)):
                 return asked.pending
             self._learn(asked.pairs, cycle)
             if asked.pending:

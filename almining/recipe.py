@@ -95,6 +95,8 @@ class Recipe:
         query: chooses what a person is asked, or None.
         mine: labels between trainings, or None.
         step: the loss of one batch; the detector's own by default.
+        alone: whether a first cycle in which there is nothing to ask trains all the same, as what
+            the detector labels for itself teaches it, too. Any later one ends the run.
     """
 
     name: str
@@ -106,6 +108,7 @@ class Recipe:
     query: Query | None = field(default=None, kw_only=True)
     mine: Mine | None = field(default=None, kw_only=True)
     step: Step | None = field(default=None, kw_only=True)
+    alone: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         """Look up what a name stands for."""
@@ -123,6 +126,10 @@ class Recipe:
     def looks_back(self) -> bool:
         """Whether `query` takes what earlier cycles asked."""
         return self.query is not None and "asked" in signature(self.query).parameters
+
+    def over(self, cycle: int) -> bool:
+        """Tell whether a cycle without an answer ends the run."""
+        return self.query is not None and (cycle > 1 or not self.alone)
 
     def __repr__(self) -> str:
         """Show the name only."""

@@ -104,7 +104,8 @@ def fit(
         seed: of order, augmentation and whatever the step draws.
         ids: the images to train on; all of the pool by default.
         step: `step(detector, batch, *, generator)` returns named losses, means over the images; the
-            detector's own by default.
+            detector's own by default. One with `begin(detector, pool, *, ids, generator)`, called
+            with the detector as it is given, whatever was kept, returns the step of this training.
         progress: whether to show a progress bar, or what to call it.
         workers: processes that load images, each at most two batches ahead; the result does not
             depend on it.
@@ -130,7 +131,10 @@ def fit(
         raise ValueError(
             f"there is no image to train on: {pool!r} has none that the recipe trains on"
         )
-    training = _Training(detector, pool, chosen, config, seed, step or plain_step, parts)
+    call = step or plain_step
+    if config.steps and hasattr(call, "begin"):
+        call = call.begin(detector, pool, ids=chosen, generator=generator(seed, "begin"))
+    training = _Training(detector, pool, chosen, config, seed, call, parts)
     todo = range(ranks.together(training.resume, keeper), config.steps)
     training.check_ranks()
     with (

@@ -412,3 +412,60 @@ def cogenerated(found, annotated, *, min_score, nms_iou, match_iou, class_aware=
         if all(box_iou(box, other) <= match_iou for other in boxes):
             mined.append(i)
     return mined
+
+
+def masked_loss(logits, labels, from_seed, mask_background=True):
+    """NOTE-RCNN Eq. 2, row by row."""
+    total = 0.0
+    for row, u, seed in zip(logits, labels, from_seed, strict=True):
+        weight = 0 if mask_background and u == 0 and not seed else 1
+        total -= weight * (row[u] - math.log(math.fsum(math.exp(value) for value in row)))
+    return total / len(labels) if len(labels) else 0.0
+
+
+def distilled_loss(logits, probs):
+    """NOTE-RCNN Eq. 3: s over proposals, j over the source's classes and background."""
+    total = 0.0
+    for row, wanted in zip(logits, probs, strict=True):
+        rest = math.log(math.fsum(math.exp(value) for value in row))
+        total -= math.fsum(p * (value - rest) for p, value in zip(wanted, row, strict=True))
+    return total / len(logits)
+
+
+def mined_rows(found, tags, min_score, every=False):
+    """NOTE-RCNN §3.2: rows of (box, label, score) that are mined, class by class."""
+    rows = []
+    for label in sorted(tags):
+        of = [
+            i
+            for i, (box, own, score) in enumerate(found)
+            if own == label and score > min_score and box[2] > box[0] and box[3] > box[1]
+        ]
+        of.sort(key=lambda i: (-found[i][2], i))
+        rows += of if every else of[:1]
+    return rows
+
+
+def faults_of_mined(mined, truth, min_iou=0.5, near=0.1):
+    """What each mined (box, label, score) of one image is, and how many (box, label) are missed."""
+    kinds, taken = {}, set()
+    for i in sorted(range(len(mined)), key=lambda i: (-mined[i][2], i)):
+        box, label, _ = mined[i]
+        overlaps = [box_iou(box, other) for other, _ in truth]
+        free = [
+            j
+            for j, (_, own) in enumerate(truth)
+            if own == label and overlaps[j] >= min_iou and j not in taken
+        ]
+        own = [overlap for overlap, (_, of) in zip(overlaps, truth, strict=True) if of == label]
+        other = [overlap for overlap, (_, of) in zip(overlaps, truth, strict=True) if of != label]
+        if free:
+            taken.add(max(free, key=lambda j: (overlaps[j], -j)))
+            kinds[i] = "right"
+        elif any(overlap >= min_iou for overlap in other):
+            kinds[i] = "wrong_class"
+        elif any(near <= overlap < min_iou for overlap in own):
+            kinds[i] = "inaccurate"
+        else:
+            kinds[i] = "false_positive"
+    return [kinds[i] for i in range(len(mined))], len(truth) - len(taken)

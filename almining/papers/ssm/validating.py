@@ -94,6 +94,7 @@ def validate(
     way: str | Way = "single",
     images: int = 5,
     suitable: Mapping[int, Sequence[str]] | None = None,
+    crops: Sequence[Tensor] | None = None,
     max_fraction: float = 0.6,
     min_iou: float = 0.5,
     average: Average = "matched",
@@ -113,6 +114,7 @@ def validate(
         way: one of `WAYS`, or its numbers. `"single"` is the paper's.
         images: N, into how many images a region is pasted at most.
         suitable: `lacking(pool)`, where it is at hand.
+        crops: what is pasted, (3, h, w) for each region; cut from the pool's images by default.
         max_fraction: see `paste`.
         min_iou: γ.
         average: see `image_terms`.
@@ -129,8 +131,16 @@ def validate(
     suitable = lacking(pool) if suitable is None else suitable
     _check(regions, pool)
     packs = _packs(regions, suitable, steps.pack, check_whole(images, "images", 1))
+    if crops is not None and len(crops) != len(regions):
+        raise ValueError(f"{len(crops)} crops for {len(regions)} regions; give one for each")
+    load = lru_cache(LOADED)(pool.image)
+
+    def crop(row: int) -> Tensor:
+        region = regions[row]
+        return cut(load(region.image_id), region.box) if crops is None else crops[row]
+
     put = partial(paste_all, generator=generator, max_fraction=max_fraction)
-    made = _canvases(pool, regions, packs, images, put, generator)
+    made = _canvases(load, crop, regions, packs, images, put, generator)
     kept: list[list[tuple[str, Tensor, Tensor, Tensor]]] = [[] for _ in regions]
     while some := list(islice(made, steps.batch)):
         looked = _look(detector, [canvas for _, canvas in some], steps.head)
@@ -168,7 +178,8 @@ def _validation(
 
 
 def _canvases(
-    pool: Pool,
+    load: Callable[[str], Tensor],
+    crop: Callable[[int], Tensor],
     regions: Sequence[Region],
     packs: Sequence[tuple[list[int], Sequence[str]]],
     count: int,
@@ -176,10 +187,9 @@ def _canvases(
     generator: torch.Generator,
 ) -> Iterator[tuple[str, Canvas]]:
     """Yield the images to look at, one at a time, and which image each was before."""
-    load = lru_cache(LOADED)(pool.image)
     for members, suitable in packs:
-        crops = {row: cut(load(regions[row].image_id), regions[row].box) for row in members}
-        crops = {row: crop for row, crop in crops.items() if crop.numel()}
+        cut_out = ((row, crop(row)) for row in members)
+        crops = {row: one for row, one in cut_out if one.numel()}
         if not crops:
             continue
         own = {regions[row].image_id for row in crops}

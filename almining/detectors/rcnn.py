@@ -76,10 +76,12 @@ class FasterRCNN(Detector):
         """
         check_batch(images, targets, classes=self.classes)
         with mode(self, True):
-            batch, pyramid, known, ignored = self._prepare(images, targets)
-            anchors, scores, deltas, proposals = self._propose(batch, pyramid)
-            rpn_cls, rpn_reg = self._rpn_losses(anchors, scores, deltas, known, ignored)
-            rois, labels, regression = self._sample(proposals, known, ignored)
+            batch, pyramid, known, ignored = self.prepare(images, targets)
+            anchors, scores, deltas, proposals = self.propose(batch, pyramid)
+            rpn_cls, rpn_reg = self._rpn_losses(
+                scores, deltas, *self.match(anchors, known, ignored)
+            )
+            rois, labels, regression = self.sample(proposals, known, ignored)
             logits, boxes, _ = self._heads(pyramid, rois, batch.image_sizes)
             if len(logits):
                 cls, reg = fastrcnn_loss(logits, boxes, labels, regression)
@@ -97,8 +99,8 @@ class FasterRCNN(Detector):
         if not images:
             return []
         with mode(self, False):
-            batch, pyramid, _, _ = self._prepare(images, None)
-            *_, proposals = self._propose(batch, pyramid)
+            batch, pyramid, _, _ = self.prepare(images, None)
+            *_, proposals = self.propose(batch, pyramid)
             logits, deltas, features = self._heads(pyramid, proposals, batch.image_sizes)
             return self._decode(images, batch, proposals, logits, deltas, features)
 
@@ -120,9 +122,9 @@ class FasterRCNN(Detector):
         if not images:
             return []
         with mode(self, False):
-            batch, pyramid, _, _ = self._prepare(images, None)
+            batch, pyramid, _, _ = self.prepare(images, None)
             scaled = [
-                given.to(batch.tensors.device) * _scale(image, size).to(batch.tensors.device)
+                given.to(batch.tensors.device) * scale_of(image, size).to(batch.tensors.device)
                 for given, image, size in zip(boxes, images, batch.image_sizes, strict=True)
             ]
             logits, _, features = self._heads(pyramid, scaled, batch.image_sizes)
@@ -142,12 +144,13 @@ class FasterRCNN(Detector):
         """
         check_batch(images)
         with mode(self, False):
-            batch, pyramid, _, _ = self._prepare(images, None)
+            batch, pyramid, _, _ = self.prepare(images, None)
         return pool_levels(pyramid.values(), batch.image_sizes, batch.tensors.shape[2:])
 
-    def _prepare(
+    def prepare(
         self, images: Sequence[Tensor], targets: Sequence[Target] | None
     ) -> tuple[ImageList, dict[str, Tensor], list[dict[str, Tensor]], list[Tensor]]:
+        """Return the resized batch, its pyramid, and each image's true and ignored boxes in it."""
         device = device_of(self)
         dicts = None if targets is None else [_as_dict(target, device) for target in targets]
         batch, dicts = self.model.transform([image.to(device) for image in images], dicts)
@@ -159,12 +162,22 @@ class FasterRCNN(Detector):
             ignored.append(target["boxes"][target["ignore"]])
         return batch, pyramid, known, ignored
 
-    def _propose(
-        self, batch: ImageList, pyramid: dict[str, Tensor]
+    def propose(
+        self,
+        batch: ImageList,
+        pyramid: dict[str, Tensor],
+        said: tuple[list[Tensor], list[Tensor]] | None = None,
     ) -> tuple[list[Tensor], Tensor, Tensor, list[Tensor]]:
+        """Return each image's anchors, all scores (a, 1) and steps (a, 4), each image's proposals.
+
+        Args:
+            batch: the resized images.
+            pyramid: their levels.
+            said: scores and steps of each level; what the RPN's head says of it by default.
+        """
         rpn = self.model.rpn
         levels = list(pyramid.values())
-        by_level, deltas_by_level = rpn.head(levels)
+        by_level, deltas_by_level = rpn.head(levels) if said is None else said
         anchors = rpn.anchor_generator(batch, levels)
         counts = [scores[0].numel() for scores in by_level]
         scores, deltas = concat_box_prediction_layers(by_level, deltas_by_level)
@@ -174,26 +187,28 @@ class FasterRCNN(Detector):
         proposals, _ = rpn.filter_proposals(boxes, scores, batch.image_sizes, counts)
         return anchors, scores, deltas, proposals
 
-    def _rpn_losses(
-        self,
-        anchors: list[Tensor],
-        scores: Tensor,
-        deltas: Tensor,
-        known: list[dict[str, Tensor]],
-        ignored: list[Tensor],
-    ) -> tuple[Tensor, Tensor]:
+    def match(
+        self, anchors: list[Tensor], known: list[dict[str, Tensor]], ignored: list[Tensor]
+    ) -> tuple[list[Tensor], tuple[Tensor, ...]]:
+        """Return each image's labels (a,) of its anchors, -1 for none, and steps to their boxes."""
         rpn = self.model.rpn
         labels, matched = rpn.assign_targets_to_anchors(anchors, known)
         for label, anchor, ignore in zip(labels, anchors, ignored, strict=True):
             _leave_out(label, anchor, ignore)
+        return labels, rpn.box_coder.encode(matched, anchors)
+
+    def _rpn_losses(
+        self, scores: Tensor, deltas: Tensor, labels: list[Tensor], steps: tuple[Tensor, ...]
+    ) -> tuple[Tensor, Tensor]:
         if all(bool((label < 0).all()) for label in labels):  # every anchor lies in an ignored box
             return scores.sum() * 0, deltas.sum() * 0
-        cls, reg = rpn.compute_loss(scores, deltas, labels, rpn.box_coder.encode(matched, anchors))
+        cls, reg = self.model.rpn.compute_loss(scores, deltas, labels, steps)
         return cls, reg
 
-    def _sample(
+    def sample(
         self, proposals: list[Tensor], known: list[dict[str, Tensor]], ignored: list[Tensor]
     ) -> tuple[list[Tensor], list[Tensor], tuple[Tensor, ...]]:
+        """Return each image's regions to learn from, their labels, and steps to their boxes."""
         heads = self.model.roi_heads
         truth = [target["boxes"] for target in known]
         proposals = heads.add_gt_proposals(proposals, truth)
@@ -247,7 +262,7 @@ class FasterRCNN(Detector):
             scores = p[rows, labels]
             kept = batched_nms(candidates, scores, labels, heads.nms_thresh)
             kept = kept[: heads.detections_per_img]
-            unscaled = candidates[kept] / _scale(image, size).to(p.device)
+            unscaled = candidates[kept] / scale_of(image, size).to(p.device)
             original = clip(unscaled, (image.shape[1], image.shape[2]))
             from_rows = {"probs": p[rows[kept]], "features": f[rows[kept]]}
             found.append(Detections(original, labels[kept], scores[kept], **from_rows))
@@ -258,7 +273,8 @@ def _as_dict(target: Target, device: torch.device) -> dict[str, Tensor]:
     return {name: getattr(target, name).to(device) for name in ("boxes", "labels", "ignore")}
 
 
-def _scale(image: Tensor, size: tuple[int, int]) -> Tensor:
+def scale_of(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return what takes boxes of an image to a batch that holds it at this (height, width)."""
     x, y = size[1] / image.shape[2], size[0] / image.shape[1]
     return torch.tensor([x, y, x, y], device=image.device)
 

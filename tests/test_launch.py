@@ -29,10 +29,14 @@ print(f"hello from rank {rank}")
 warnings.warn(f"a warning of rank {rank}")
 sys.stdout.buffer.write(b"\\xff" + os.environ["OMP_NUM_THREADS"].encode() + b" threads\\n")
 try:
-    with held(), bar(range(4000), progress="slowly", name="sleep", unit="image") as items:
-        for _ in items:
+    with held():
+        Path(sys.argv[1], "ready" + rank).touch()
+        while not all(Path(sys.argv[1], "ready" + each).exists() for each in "01"):
             time.sleep(0.05)
-            check()
+        with bar(range(4000), progress="slowly", name="sleep", unit="image") as items:
+            for _ in items:
+                time.sleep(0.05)
+                check()
 except Interrupted as error:
     Path(sys.argv[1], rank).write_text(str(error))
 print(f"bye from rank {rank}", end="")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -65,6 +65,21 @@ class TrainConfig:
                 raise ValueError(
                     f"TrainConfig.{name} = {getattr(self, name)!r}: use one of {', '.join(known)}"
                 )
+
+    @classmethod
+    def of(cls, config: Any, **more: Any) -> TrainConfig:
+        """Return the schedule that a paper's config describes.
+
+        Args:
+            config: a dataclass; its fields that are called as those here are taken.
+            more: fields it does not have.
+
+        >>> TrainConfig.of(TrainConfig(steps=10, lr=0.5), steps=20).lr
+        0.5
+        """
+        own = {field.name for field in fields(cls)}
+        shared = {f.name: getattr(config, f.name) for f in fields(config) if f.name in own}
+        return cls(**shared | more)
 
     def rate(self, step: int) -> float:
         """Return the learning rate of step 0, 1, ... as a share of `lr`.

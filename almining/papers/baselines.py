@@ -65,13 +65,7 @@ class Config:
         """Return the schedule once so many images are labelled."""
         steps = max(self.least_steps, round(self.steps_per_image * len(labelled(pool))))
         steps = steps if self.most_steps is None else min(self.most_steps, steps)
-        return TrainConfig(
-            steps=steps,
-            batch=self.batch,
-            lr=self.lr,
-            optimizer=self.optimizer,  # type: ignore[arg-type]
-            schedule=self.schedule,  # type: ignore[arg-type]
-        )
+        return TrainConfig.of(self, steps=steps)
 
     def trains_on(self, pool: Pool) -> list[str]:
         """Return the images to train on: those of which every box is known."""

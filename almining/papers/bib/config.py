@@ -82,15 +82,7 @@ class Config:
         return weak_and_strong(pool)
 
     def _training(self, steps: int) -> TrainConfig:
-        return TrainConfig(
-            steps=steps,
-            batch=self.batch,
-            lr=self.lr,
-            optimizer=self.optimizer,
-            schedule=self.schedule,
-            weight_decay=self.weight_decay,
-            clip=self.clip,
-        )
+        return TrainConfig.of(self, steps=steps)
 
 
 def weak_and_strong(pool: Pool) -> list[str]:

@@ -84,16 +84,7 @@ class Config:
 
     def training(self) -> TrainConfig:
         """Return the schedule."""
-        return TrainConfig(
-            steps=self.steps,
-            batch=self.batch,
-            lr=self.lr,
-            optimizer=self.optimizer,
-            schedule=self.schedule,
-            warmup=self.warmup,
-            weight_decay=self.weight_decay,
-            clip=self.clip,
-        )
+        return TrainConfig.of(self)
 
     def trains_on(self, pool: Pool) -> list[str]:
         """Return the images to train on: those that have boxes or are complete."""

@@ -89,15 +89,7 @@ class Config:
         return self._schedule(len(acquired(pool)))
 
     def _schedule(self, images: int) -> TrainConfig:
-        return TrainConfig(
-            steps=self.epochs * math.ceil(images / self.batch),
-            batch=self.batch,
-            lr=self.lr,
-            optimizer=self.optimizer,
-            schedule=self.schedule,
-            weight_decay=self.weight_decay,
-            warmup=0.0,
-        )
+        return TrainConfig.of(self, steps=self.epochs * math.ceil(images / self.batch), warmup=0.0)
 
     def trains_on(self, pool: Pool) -> list[str]:
         """Return the images to train on: those labelled since the start, X_al."""

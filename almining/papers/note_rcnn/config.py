@@ -108,12 +108,4 @@ class Config:
         return boxed(pool)
 
     def _training(self, epochs: float, images: int) -> TrainConfig:
-        return TrainConfig(
-            steps=math.ceil(epochs * images / self.batch),
-            batch=self.batch,
-            lr=self.lr,
-            optimizer=self.optimizer,
-            schedule=self.schedule,
-            weight_decay=self.weight_decay,
-            clip=self.clip,
-        )
+        return TrainConfig.of(self, steps=math.ceil(epochs * images / self.batch))

@@ -111,14 +111,7 @@ class Config:
 
     def training(self) -> TrainConfig:
         """Return the schedule of one training."""
-        return TrainConfig(
-            steps=self.steps,
-            batch=self.batch,
-            lr=self.lr,
-            optimizer=self.optimizer,
-            schedule=self.schedule,
-            weight_decay=self.weight_decay,
-        )
+        return TrainConfig.of(self)
 
     def schedule_for(self, pool: Pool) -> TrainConfig:
         """Return the schedule: `training`, whatever is labelled."""

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from almining.checks import check_image
+from almining.checks import check_boxes, check_image
 from almining.records import Detections, Target
 
 
@@ -114,6 +114,30 @@ def check_batch(
                 f"targets[{position}].labels reach {high}, but the detector knows "
                 f"{len(classes)} classes; labels are 1...{len(classes)}"
             )
+
+
+def check_asked(images: Sequence[Tensor], boxes: Sequence[Tensor]) -> None:
+    """Raise a `ValueError` unless there are boxes (n, 4) for each image (3, h, w)."""
+    check_batch(images)
+    if len(boxes) != len(images):
+        raise ValueError(
+            f"{len(images)} images but boxes for {len(boxes)}; give one (n, 4) tensor for each "
+            "image"
+        )
+    for position, given in enumerate(boxes):
+        check_boxes(given, f"boxes[{position}]")
+
+
+def judged(boxes: Tensor, probs: Tensor, features: Tensor) -> Detections:
+    """Return what `regions` says of boxes (n, 4): each its most probable class, background aside.
+
+    Args:
+        boxes: as they were given.
+        probs: (n, C + 1).
+        features: (n, d).
+    """
+    scores, labels = probs[:, 1:].max(dim=1)
+    return Detections(boxes, labels + 1, scores, probs=probs, features=features)
 
 
 def check_finite(values: Tensor, name: str) -> None:

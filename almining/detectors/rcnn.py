@@ -27,13 +27,14 @@ from torchvision.models.detection.rpn import concat_box_prediction_layers
 from torchvision.ops import MultiScaleRoIAlign, batched_nms
 
 from almining.boxes import area, clip, containment
-from almining.checks import check_boxes
 from almining.detectors.backbones import make_backbone
 from almining.detectors.base import (
     Detector,
+    check_asked,
     check_batch,
     check_finite,
     device_of,
+    judged,
     mode,
     pool_levels,
 )
@@ -111,14 +112,7 @@ class FasterRCNN(Detector):
         The boxes stay as they are, in their order; the label is the most probable
         foreground class and the score its probability.
         """
-        check_batch(images)
-        if len(boxes) != len(images):
-            raise ValueError(
-                f"{len(images)} images but boxes for {len(boxes)}; "
-                "give one (n, 4) tensor for each image"
-            )
-        for position, given in enumerate(boxes):
-            check_boxes(given, f"boxes[{position}]")
+        check_asked(images, boxes)
         if not images:
             return []
         with mode(self, False):
@@ -130,11 +124,8 @@ class FasterRCNN(Detector):
             logits, _, features = self._heads(pyramid, scaled, batch.image_sizes)
         counts = [len(given) for given in boxes]
         probs = logits.softmax(dim=1)
-        found = []
-        for given, p, f in zip(boxes, probs.split(counts), features.split(counts), strict=True):
-            scores, labels = p[:, 1:].max(dim=1)
-            found.append(Detections(given.to(p.device), labels + 1, scores, probs=p, features=f))
-        return found
+        each = zip(boxes, probs.split(counts), features.split(counts), strict=True)
+        return [judged(given.to(p.device), p, f) for given, p, f in each]
 
     @torch.no_grad()
     def embed(self, images: Sequence[Tensor]) -> Tensor:

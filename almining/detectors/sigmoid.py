@@ -20,13 +20,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
-from torchvision.ops import batched_nms
 
-from almining.boxes import area, clip
-from almining.checks import check_boxes, check_choice, check_whole
+from almining.checks import check_whole
 from almining.data.proposals import Proposer
-from almining.detectors.base import Detector, check_batch, check_finite, device_of, mode
+from almining.detectors.base import (
+    Detector,
+    check_asked,
+    check_batch,
+    check_finite,
+    device_of,
+    judged,
+    mode,
+)
 from almining.detectors.mist_boxes import CODER
+from almining.detectors.proposed import decode, propose, proposer_of
 from almining.detectors.sigmoid_parts import (
     PooledHead,
     Rules,
@@ -34,7 +41,6 @@ from almining.detectors.sigmoid_parts import (
     region_parts,
     samples,
 )
-from almining.detectors.weak import PROPOSERS
 from almining.records import Detections, Target
 from almining.rng import forked
 
@@ -75,7 +81,7 @@ class SigmoidRCNN(Detector):
         sample the losses are zeros that carry a gradient.
         """
         check_batch(images, targets, classes=self.classes)
-        proposals = self._propose(images)
+        proposals = propose(self.proposer, images, device_of(self))
         pairs = zip(proposals, targets, strict=True)
         drawn = [samples(some, target, self.rules, generator=generator) for some, target in pairs]
         boxes = [some for some, _ in drawn]
@@ -101,19 +107,12 @@ class SigmoidRCNN(Detector):
         Column 0 of `probs` is 1 - max, the others are independent.
         """
         check_batch(images)
-        boxes = self._propose(images)
+        boxes = propose(self.proposer, images, device_of(self))
         found = []
         for image, given, (probs, deltas, features) in zip(
             images, boxes, self._judge(images, boxes), strict=True
         ):
-            rows, columns = (probs[:, 1:] > self.rules.min_score).nonzero(as_tuple=True)
-            moved = CODER.decode_single(deltas[rows, columns], given[rows]).reshape(-1, 4)
-            moved = clip(moved, (image.shape[1], image.shape[2]))
-            scores = probs[rows, columns + 1].where(area(moved) > 0, 0)
-            kept = batched_nms(moved, scores, columns, self.rules.nms)
-            kept = kept[scores[kept] > 0][: self.rules.most]
-            own = {"probs": probs[rows[kept]], "features": features[rows[kept]]}
-            found.append(Detections(moved[kept], columns[kept] + 1, scores[kept], **own))
+            found.append(decode(image, given, probs, deltas, features, self.rules))
         return found
 
     @torch.no_grad()
@@ -123,30 +122,10 @@ class SigmoidRCNN(Detector):
         The boxes stay as they are, in their order; the label is the most probable class and the
         score its probability.
         """
-        check_batch(images)
-        if len(boxes) != len(images):
-            raise ValueError(
-                f"{len(images)} images but boxes for {len(boxes)}; "
-                "give one (n, 4) tensor for each image"
-            )
-        for position, given in enumerate(boxes):
-            check_boxes(given, f"boxes[{position}]")
+        check_asked(images, boxes)
         asked = [given.to(device_of(self)) for given in boxes]
-        found = []
-        for given, (probs, _, features) in zip(asked, self._judge(images, asked), strict=True):
-            scores, labels = probs[:, 1:].max(dim=1)
-            found.append(Detections(given, labels + 1, scores, probs=probs, features=features))
-        return found
-
-    def _propose(self, images: Sequence[Tensor]) -> list[Tensor]:
-        """Return each image's proposals inside it; those without area show nothing and go."""
-        found = []
-        for position, image in enumerate(images):
-            boxes = self.proposer(image)
-            check_boxes(boxes, f"proposals of images[{position}]")
-            boxes = clip(boxes, (image.shape[1], image.shape[2]))
-            found.append(boxes[area(boxes) > 0].to(device_of(self)))
-        return found
+        each = zip(asked, self._judge(images, asked), strict=True)
+        return [judged(given, probs, features) for given, (probs, _, features) in each]
 
     def _look(
         self, images: Sequence[Tensor], boxes: Sequence[Tensor]
@@ -226,9 +205,7 @@ def _make(
     seed: int = 0,
     **rules: Any,
 ) -> SigmoidRCNN:
-    if isinstance(proposer, str):
-        check_choice(proposer, tuple(PROPOSERS), "proposer")
-        proposer = PROPOSERS[proposer]()
+    proposer = proposer_of(proposer)
     if not 0 < prior < 1:
         raise ValueError(f"prior = {prior!r}: a probability above 0 and below 1 is needed")
     with forked(seed, torch.device("cpu")):

@@ -14,28 +14,27 @@ where MIST's code adds background, and BiB's takes those sampled.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torchvision.ops import batched_nms
 
-from almining.boxes import area, clip
-from almining.checks import check_boxes, check_whole
-from almining.data.proposals import Grid, Proposer, SelectiveSearch
-from almining.data.segments import Segments
+from almining.checks import check_whole
+from almining.data.proposals import Proposer
 from almining.detectors import mist_boxes
 from almining.detectors.base import (
     Detector,
+    check_asked,
     check_batch,
     check_finite,
     device_of,
+    judged,
     mode,
     pool_levels,
 )
-from almining.detectors.mist_boxes import CODER, Rules
+from almining.detectors.mist_boxes import Rules
 from almining.detectors.mist_parts import (
     ConcreteDropBlock,
     Parts,
@@ -44,14 +43,9 @@ from almining.detectors.mist_parts import (
     load_imagenet,
     make_parts,
 )
+from almining.detectors.proposed import decode, propose, proposer_of
 from almining.records import Detections, Target
 from almining.rng import forked
-
-PROPOSERS: dict[str, Callable[[], Proposer]] = {
-    "grid": Grid,
-    "segments": Segments,
-    "selective_search": SelectiveSearch,
-}
 
 
 class Mist(Detector):
@@ -132,7 +126,7 @@ class Mist(Detector):
         """
         check_batch(images, targets, classes=self.classes)
         mist_boxes.check_tags(targets, len(self.classes))
-        boxes = self._propose(images)
+        boxes = propose(self.proposer, images, device_of(self))
         if training:
             boxes = [self._some(found, generator) for found in boxes]
         with mode(self, training):
@@ -163,7 +157,7 @@ class Mist(Detector):
         ]
         if not looks:
             raise ValueError("sizes is empty; give at least one, in pixels, or None")
-        boxes = self._propose(images)
+        boxes = propose(self.proposer, images, device_of(self))
         with mode(self, False):
             seen = [self._look(images, boxes, side, None) for side in looks]
         found = []
@@ -172,7 +166,7 @@ class Mist(Detector):
                 torch.stack(values).mean(dim=0)
                 for values in zip(*(one.averaged() for one in by_size), strict=True)
             )
-            found.append(self._decode(image, given, probs, deltas, features))
+            found.append(decode(image, given, probs, deltas, features, self.rules))
         return found
 
     @torch.no_grad()
@@ -182,22 +176,14 @@ class Mist(Detector):
         The boxes stay as they are, in their order; the label is the most probable
         foreground class and the score its probability.
         """
-        check_batch(images)
-        if len(boxes) != len(images):
-            raise ValueError(
-                f"{len(images)} images but boxes for {len(boxes)}; "
-                "give one (n, 4) tensor for each image"
-            )
-        for position, given in enumerate(boxes):
-            check_boxes(given, f"boxes[{position}]")
+        check_asked(images, boxes)
         asked = [given.to(device_of(self)) for given in boxes]
         with mode(self, False):
             seen = self._look(images, asked, self.size, None)
         found = []
         for given, one in zip(asked, seen, strict=True):
             probs, _, features = one.averaged()
-            scores, labels = probs[:, 1:].max(dim=1)
-            found.append(Detections(given, labels + 1, scores, probs=probs, features=features))
+            found.append(judged(given, probs, features))
         return found
 
     @torch.no_grad()
@@ -207,7 +193,10 @@ class Mist(Detector):
         Once, before training: heads on a backbone that knows something learn faster so. `features`
         stay as they are. Images may come one by one.
         """
-        found = (self.regions([image], self._propose([image]))[0] for image in images)
+        device = device_of(self)
+        found = (
+            self.regions([image], propose(self.proposer, [image], device))[0] for image in images
+        )
         rows = torch.cat([one.features for one in found if one.features is not None])
         self.center, self.spread = rows.mean(dim=0), rows.std(dim=0) + 1e-3
 
@@ -223,16 +212,6 @@ class Mist(Detector):
                 levels = self.backbone(batch).values()
                 vectors.append(pool_levels(levels, [(height, width)], (height, width)))
         return torch.cat(vectors) if vectors else self.mean.new_zeros(0, 0)
-
-    def _propose(self, images: Sequence[Tensor]) -> list[Tensor]:
-        """Return each image's proposals inside it; those without area show nothing and go."""
-        found = []
-        for position, image in enumerate(images):
-            boxes = self.proposer(image)
-            check_boxes(boxes, f"proposals of images[{position}]")
-            boxes = clip(boxes, (image.shape[1], image.shape[2]))
-            found.append(boxes[area(boxes) > 0].to(device_of(self)))
-        return found
 
     def _some(self, boxes: Tensor, generator: torch.Generator) -> Tensor:
         most = self.rules.train_proposals
@@ -308,19 +287,6 @@ class Mist(Detector):
             scores = logits.softmax(dim=1)[:, 1:]  # the source of the next head
         return losses
 
-    def _decode(
-        self, image: Tensor, boxes: Tensor, probs: Tensor, deltas: Tensor, features: Tensor
-    ) -> Detections:
-        rules = self.rules
-        rows, columns = (probs[:, 1:] > rules.min_score).nonzero(as_tuple=True)
-        moved = CODER.decode_single(deltas[rows, columns], boxes[rows]).reshape(-1, 4)
-        moved = clip(moved, (image.shape[1], image.shape[2]))
-        scores = probs[rows, columns + 1].where(area(moved) > 0, 0)
-        kept = batched_nms(moved, scores, columns, rules.nms)
-        kept = kept[scores[kept] > 0][: rules.most]
-        from_rows = {"probs": probs[rows[kept]], "features": features[rows[kept]]}
-        return Detections(moved[kept], columns[kept] + 1, scores[kept], **from_rows)
-
 
 def mist(
     classes: Sequence[str],
@@ -362,6 +328,7 @@ def mist(
     Raises:
         ValueError: naming the argument and its value.
 
+    >>> from almining.data.proposals import Grid
     >>> detector = mist(["cat", "dog"], proposer=Grid(sizes=(0.5,)))
     >>> [len(detector.regions([torch.zeros(3, 64, 96)], [torch.ones(2, 4)])[0]), detector.classes]
     [2, ('cat', 'dog')]
@@ -379,7 +346,7 @@ def mist(
             load_imagenet(parts.backbone, parts.head)
         return Mist(
             classes,
-            _proposer(proposer),
+            proposer_of(proposer),
             parts if size is None else parts._replace(size=check_whole(size, "size", 1)),
             Rules(**rules),
             heads=heads,
@@ -389,11 +356,3 @@ def mist(
             drop_block=ConcreteDropBlock(parts.backbone.out_channels) if drop_block else None,
             max_size=check_whole(max_size, "max_size", 1),
         )
-
-
-def _proposer(given: Proposer | str) -> Proposer:
-    if not isinstance(given, str):
-        return given
-    if given not in PROPOSERS:
-        raise ValueError(f"proposer = {given!r}: use one of {', '.join(PROPOSERS)}, or a callable")
-    return PROPOSERS[given]()

@@ -17,7 +17,7 @@ from almining.data.pool import Pool
 from almining.data.quarantine import Quarantine
 from almining.detectors.base import offers
 from almining.predict import detect
-from almining.records import Answer, Request, Target
+from almining.records import Answer, Evidence, Request, Target
 from almining.train import Step, TrainConfig
 
 Unit = Literal["images", "boxes", "seconds"]
@@ -55,6 +55,16 @@ def everything(pool: Pool) -> list[str]:
 def labelled(pool: Pool) -> list[str]:
     """Return the images of which every box is known."""
     return [image_id for image_id in pool.ids if pool.target(image_id).complete]
+
+
+def unfinished(pool: Pool) -> list[str]:
+    """Return the images of which not every box is known: those that can be asked about."""
+    return [image_id for image_id in pool.ids if not pool.target(image_id).complete]
+
+
+def ask_all(image_id: str, evidence: Evidence, score: float | None = None) -> Request:
+    """Return a request for every box of an image."""
+    return Request(f"complete:{image_id}", image_id, "complete", score=score, evidence=evidence)
 
 
 def boxed(pool: Pool) -> list[str]:

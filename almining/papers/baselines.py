@@ -19,6 +19,7 @@ import torch
 from almining.cycle import Query, Recipe, labelled
 from almining.data.pool import Pool
 from almining.predict import detect, embeddings
+from almining.recipe import ask_all, unfinished
 from almining.records import Detections, Evidence, Request
 from almining.score import box_entropies, entropy
 from almining.select import core_set as k_center
@@ -97,13 +98,11 @@ def u_random(config: Training | None = None) -> Recipe:
     def query(
         detector: Any, pool: Pool, budget: int, *, generator: torch.Generator
     ) -> list[Request]:
-        waiting = _open(pool)
+        waiting = unfinished(pool)
         chosen = [
             waiting[position] for position in sample(len(waiting), budget, generator=generator)
         ]
-        return [
-            _request(image_id, Evidence("random", {}, "drawn at random")) for image_id in chosen
-        ]
+        return [ask_all(image_id, Evidence("random", {}, "drawn at random")) for image_id in chosen]
 
     return _recipe("u_random", config, query)
 
@@ -125,7 +124,7 @@ def b_random(config: Training | None = None) -> Recipe:
     def query(
         detector: Any, pool: Pool, budget: int, *, generator: torch.Generator
     ) -> list[Request]:
-        waiting = {image_id: _present(pool, image_id) for image_id in _open(pool)}
+        waiting = {image_id: _present(pool, image_id) for image_id in unfinished(pool)}
         counts = Counter(label for image_id in labelled(pool) for label in _present(pool, image_id))
         requests: list[Request] = []
         while waiting and len(requests) < budget:
@@ -141,7 +140,7 @@ def b_random(config: Training | None = None) -> Recipe:
                 chosen = having[_one(len(having), generator)]
                 text = f"{pool.classes[label - 1]} was in only {fewest} labelled images"
             counts.update(waiting.pop(chosen))
-            requests.append(_request(chosen, Evidence("balance", {}, text)))
+            requests.append(ask_all(chosen, Evidence("balance", {}, text)))
         return requests
 
     return _recipe("b_random", config, query)
@@ -184,14 +183,14 @@ def _entropy(name: str, config: Training | None, reduce: str) -> Recipe:
     def query(
         detector: Any, pool: Pool, budget: int, *, generator: torch.Generator
     ) -> list[Request]:
-        waiting = _open(pool)
+        waiting = unfinished(pool)
         ids, scores, evidence = [], [], []
         for image_id, found in detect(detector, pool, waiting, progress=f"{name}: score"):
             found = found.to("cpu")
             ids.append(image_id)
             scores.append(entropy(found, reduce=reduce))  # type: ignore[arg-type]
             evidence.append(_uncertain(found, pool))
-        return [_request(ids[i], evidence[i], scores[i]) for i in top_k(scores, budget)]
+        return [ask_all(ids[i], evidence[i], scores[i]) for i in top_k(scores, budget)]
 
     return _recipe(name, config, query, needs=("probs",))
 
@@ -210,7 +209,7 @@ def _core_set(name: str, config: Training | None, *, weighted: bool) -> Recipe:
         weights = None if entropies is None else torch.tensor(list(entropies.values()))
         chosen = k_center(features, budget, labelled=done, weights=weights, generator=generator)
         evidence = Evidence("core_set", {}, "farthest from every labelled image in feature space")
-        return [_request(ids[position], evidence) for position in chosen]
+        return [ask_all(ids[position], evidence) for position in chosen]
 
     return _recipe(name, config, query, needs=("embed", "probs") if weighted else ("embed",))
 
@@ -236,10 +235,6 @@ def _uncertain(found: Detections, pool: Pool, *, most: int = 3) -> Evidence:
     return Evidence("entropy", data, text)
 
 
-def _open(pool: Pool) -> list[str]:
-    return [image_id for image_id in pool.ids if not pool.target(image_id).complete]
-
-
 def _present(pool: Pool, image_id: str) -> frozenset[int]:
     present = pool.target(image_id).present
     if present is None:
@@ -252,10 +247,6 @@ def _present(pool: Pool, image_id: str) -> frozenset[int]:
 
 def _one(n: int, generator: torch.Generator) -> int:
     return int(torch.randint(n, (), generator=generator))
-
-
-def _request(image_id: str, evidence: Evidence, score: float | None = None) -> Request:
-    return Request(f"complete:{image_id}", image_id, "complete", score=score, evidence=evidence)
 
 
 def _recipe(

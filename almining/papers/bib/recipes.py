@@ -21,6 +21,7 @@ from almining.cycle import Query, Recipe
 from almining.data.pool import Pool
 from almining.papers.bib.config import Config
 from almining.papers.bib.looking import KIND, Found, choose, described, find, kept_pairs
+from almining.recipe import ask_all, unfinished
 from almining.records import Evidence, Request
 from almining.select import sample
 
@@ -49,7 +50,7 @@ def recipe(config: Config | None = None) -> Recipe:
         generator: torch.Generator,
         asked: Sequence[Request] = (),
     ) -> list[Request]:
-        found = find(detector, pool, waiting(pool), config=config, progress="bib: pairs")
+        found = find(detector, pool, unfinished(pool), config=config, progress="bib: pairs")
         return unlike(detector, pool, found, asked, budget, config, generator)
 
     return make_recipe("bib", config, query)
@@ -65,10 +66,10 @@ def u_bib(config: Config | None = None) -> Recipe:
     def query(
         detector: Any, pool: Pool, budget: int, *, generator: torch.Generator
     ) -> list[Request]:
-        found = find(detector, pool, waiting(pool), config=config, progress="u_bib: pairs")
+        found = find(detector, pool, unfinished(pool), config=config, progress="u_bib: pairs")
         ids = list(found)
         picks = [ids[i] for i in sample(len(ids), budget, generator=generator)]
-        made = [request(i, _shown(found[i], pool.classes, RANDOM)) for i in picks]
+        made = [ask_all(i, _shown(found[i], pool.classes, RANDOM)) for i in picks]
         return filled(made, few(len(found), "pairs", config), pool, budget, generator)
 
     return make_recipe("u_bib", config, query, needs=())
@@ -89,7 +90,7 @@ def u_plus_bib(config: Config | None = None) -> Recipe:
         generator: torch.Generator,
         asked: Sequence[Request] = (),
     ) -> list[Request]:
-        found = find(detector, pool, waiting(pool), config=config, progress="u_plus_bib: pairs")
+        found = find(detector, pool, unfinished(pool), config=config, progress="u_plus_bib: pairs")
         half = unlike(detector, pool, found, asked, (budget + 1) // 2, config, generator)
         taken = {one.image_id for one in half}
         rest = at_random(pool, budget - len(half), taken, RANDOM, generator, found)
@@ -112,11 +113,6 @@ def make_recipe(
         trains_on=config.trains_on,
         query=query,
     )
-
-
-def waiting(pool: Pool) -> list[str]:
-    """Return the images of which not every box is known."""
-    return [image_id for image_id in pool.ids if not pool.target(image_id).complete]
 
 
 def unlike(
@@ -146,7 +142,7 @@ def unlike(
     features = described(detector, pool, {i: one.detections.boxes for i, one in both.items()})
     pairs = {image_id: one.pairs for image_id, one in both.items()}
     picks = choose(features, budget, config, generator, seen=seen, pairs=pairs)
-    made = [request(i, _shown(found[i], pool.classes, UNLIKE)) for i in picks]
+    made = [ask_all(i, _shown(found[i], pool.classes, UNLIKE)) for i in picks]
     return filled(made, few(len(found), "pairs", config), pool, budget, generator)
 
 
@@ -162,7 +158,7 @@ def filled(
 
     A warning says so, but not where all images are asked for, as by budgets in boxes or seconds.
     """
-    left = len(waiting(pool))
+    left = len(unfinished(pool))
     short = min(budget, left) - len(made)
     if short <= 0:
         return made
@@ -181,11 +177,11 @@ def at_random(
     found: Mapping[str, Found],
 ) -> list[Request]:
     """Return requests for open images that are not taken, drawn uniformly; pairs found go along."""
-    left = [image_id for image_id in waiting(pool) if image_id not in taken]
+    left = [image_id for image_id in unfinished(pool) if image_id not in taken]
     made = []
     for i in sample(len(left), budget, generator=generator):
         pairs, plain = found.get(left[i]), Evidence("random", {}, text)
-        made.append(request(left[i], _shown(pairs, pool.classes, text) if pairs else plain))
+        made.append(ask_all(left[i], _shown(pairs, pool.classes, text) if pairs else plain))
     return made
 
 
@@ -196,8 +192,3 @@ def _shown(found: Found, classes: Sequence[str], how: str) -> Evidence:
     data = {name: getattr(boxes, name) for name in ("boxes", "labels", "scores")}
     text = f"box in box, {how}: {', '.join(each)}"
     return Evidence(KIND, data | {"pairs": found.pairs}, text)
-
-
-def request(image_id: str, evidence: Evidence, score: float | None = None) -> Request:
-    """Return a request for every box of an image."""
-    return Request(f"complete:{image_id}", image_id, "complete", score=score, evidence=evidence)

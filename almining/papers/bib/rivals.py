@@ -21,7 +21,8 @@ from almining.data.pool import Pool
 from almining.detectors.base import check_finite, device_of
 from almining.papers.bib.config import Config
 from almining.papers.bib.looking import choose, described, kept
-from almining.papers.bib.recipes import few, filled, make_recipe, request, waiting
+from almining.papers.bib.recipes import few, filled, make_recipe
+from almining.recipe import ask_all, unfinished
 from almining.records import Evidence, Request, Target
 from almining.select import top_k
 
@@ -51,7 +52,7 @@ def kmeans_images(config: Config | None = None) -> Recipe:
         done = [image_id for image_id in pool.ids if pool.target(image_id).complete]
         picks = choose(rows, budget, config, generator, seen=done)
         why = Evidence("kmeans_images", {}, "unlike every image chosen before")
-        return [request(image_id, why) for image_id in picks]
+        return [ask_all(image_id, why) for image_id in picks]
 
     return make_recipe("kmeans_images", config, query, needs=("embed",))
 
@@ -73,7 +74,7 @@ def kmeans_regions(config: Config | None = None) -> Recipe:
         asked: Sequence[Request] = (),
     ) -> list[Request]:
         boxes: dict[str, Tensor] = {}
-        open_ids = waiting(pool)
+        open_ids = unfinished(pool)
         for image_id, one in predict.detect(detector, pool, open_ids, progress="regions"):
             confident = one.scores > config.min_score
             present = pool.target(image_id).present
@@ -86,7 +87,7 @@ def kmeans_regions(config: Config | None = None) -> Recipe:
         features = described(detector, pool, {**boxes, **seen})
         picks = choose(features, budget, config, generator, seen=seen)
         why = "regions unlike those chosen before"
-        made = [request(i, Evidence(KIND, {"boxes": boxes[i]}, why)) for i in picks]
+        made = [ask_all(i, Evidence(KIND, {"boxes": boxes[i]}, why)) for i in picks]
         return filled(made, few(len(boxes), "regions", config), pool, budget, generator)
 
     return make_recipe("kmeans_regions", config, query)
@@ -121,7 +122,7 @@ def loss(
                 f"{name} asks {type(detector).__name__}.losses for its loss as in evaluation, with "
                 "training=False, and it takes no such argument; use almining.detectors.mist"
             )
-        open_ids = waiting(pool)
+        open_ids = unfinished(pool)
         call = _Losses(detector, TERMS[term])
         device = device_of(detector)
         told = {image_id: pool.target(image_id).to(device) for image_id in open_ids}
@@ -138,7 +139,7 @@ def loss(
         )
         ids, values = list(scored), list(scored.values())
         return [
-            request(
+            ask_all(
                 ids[i],
                 Evidence("loss", {"loss": values[i]}, f"the loss is {values[i]:.3f}"),
                 values[i],

@@ -20,6 +20,7 @@ from almining.detectors.base import device_of
 from almining.papers.divergence.config import Config
 from almining.papers.divergence.pixels import block_maxima, score_map
 from almining.predict import stream
+from almining.recipe import ask_all, unfinished
 from almining.records import Evidence, Request
 from almining.rng import draw_seed
 from almining.rng import generator as seeded
@@ -99,11 +100,6 @@ def by_pixels(
     return _by(name, scored, config, needs)
 
 
-def waiting(pool: Pool) -> list[str]:
-    """Return the images of which not every box is known."""
-    return [image_id for image_id in pool.ids if not pool.target(image_id).complete]
-
-
 def take(pool: Pool, ids: Sequence[str], scores: Tensor, budget: int, config: Config) -> list[int]:
     """Return the positions of the best images, by the temporal rules.
 
@@ -125,11 +121,6 @@ def take(pool: Pool, ids: Sequence[str], scores: Tensor, budget: int, config: Co
         blocked_later=config.blocked_later,
         picked_before=[(one.video, one.frame) for one in before],
     )
-
-
-def request(image_id: str, evidence: Evidence, score: float | None = None) -> Request:
-    """Return a request for every box of an image."""
-    return Request(f"complete:{image_id}", image_id, "complete", score=score, evidence=evidence)
 
 
 def make_recipe(name: str, config: Config, query: Any, needs: Sequence[str] = ()) -> Recipe:
@@ -164,7 +155,7 @@ def _by(
         found = stream(
             call,
             pool,
-            waiting(pool),
+            unfinished(pool),
             device=device_of(detector),
             batch=BATCH,
             progress=f"{name}: score",
@@ -196,7 +187,7 @@ def _requests(
             row, column = divmod(int(blocks.argmax()), blocks.shape[1])
             text += f"; highest near x = {_middle(column, config)}, y = {_middle(row, config)}"
         evidence = Evidence("score" if blocks is None else KIND, data, text)
-        made.append(request(ids[i], evidence, value))
+        made.append(ask_all(ids[i], evidence, value))
     return made
 
 

@@ -27,10 +27,9 @@ from almining.papers.divergence.recipes import (
     make_recipe,
     ranked,
     recipe,
-    request,
     take,
-    waiting,
 )
+from almining.recipe import ask_all, unfinished
 from almining.records import Evidence, Request
 from almining.score import entropy as entropy_of_boxes
 
@@ -45,10 +44,10 @@ def guided_random(config: Config | None = None) -> Recipe:
     def query(
         detector: Any, pool: Pool, budget: int, *, generator: torch.Generator
     ) -> list[Request]:
-        ids = waiting(pool)
+        ids = unfinished(pool)
         draws = torch.rand(len(ids), generator=generator, dtype=torch.float64)
         why = Evidence("random", {}, "drawn at random among frames that are apart")
-        return [request(ids[i], why) for i in take(pool, ids, draws, budget, config)]
+        return [ask_all(ids[i], why) for i in take(pool, ids, draws, budget, config)]
 
     return make_recipe("guided_random", config, query)
 

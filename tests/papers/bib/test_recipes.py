@@ -17,6 +17,7 @@ from almining.papers import bib
 from almining.papers.bib import recipes
 from almining.papers.bib.looking import kept_pairs
 from almining.plain import from_plain, to_plain
+from almining.recipe import ask_all
 from almining.records import Answer, Detections, Evidence, Request, Target
 from almining.rng import generator
 from tests.fakes import target
@@ -198,7 +199,7 @@ def test_what_is_kept_is_of_labelled_images_and_the_latest() -> None:
             "scores": torch.ones(1),
             "pairs": torch.tensor([[0, 0]]),
         }
-        return recipes.request(f"im-{i}", Evidence(kind, data, "why"))
+        return ask_all(f"im-{i}", Evidence(kind, data, "why"))
 
     plain = Request("r", "im-5", "complete")
     told = [asked(3, "pairs", 4.0), asked(1, "pairs", 5.0), asked(3, "pairs", 6.0)]

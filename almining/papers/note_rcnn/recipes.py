@@ -131,13 +131,7 @@ def mine_pool(detector: Any, pool: Pool, config: Config, iteration: int) -> dict
         config: `min_score` and `every_box` are followed.
         iteration: t, for the boxes' origin.
     """
-    known = {image_id: pool.target(image_id) for image_id in pool.ids}
-    tagged = {
-        image_id: target
-        for image_id, target in known.items()
-        if not target.complete and target.tags is not None and HUMAN not in target.origin
-    }
-    mined = {}
+    tagged, mined = mineable(pool), {}
     how: dict[str, Any] = {"min_score": config.min_score, "every": config.every_box}
     how["origin"] = f"mined:note_rcnn:{iteration}"
     title = f"note_rcnn {iteration}: mine"
@@ -146,6 +140,16 @@ def mine_pool(detector: Any, pool: Pool, config: Config, iteration: int) -> dict
         new = mine_boxes(found, target.tags or (), **how).to("cpu")
         mined[image_id] = replace(new, absent=target.absent, negatives=target.negatives.to("cpu"))
     return mined
+
+
+def mineable(pool: Pool) -> dict[str, Target]:
+    """Return what is known of the images in which boxes are mined: tagged, and of no person's."""
+    known = {image_id: pool.target(image_id) for image_id in pool.ids}
+    return {
+        image_id: target
+        for image_id, target in known.items()
+        if not target.complete and target.tags is not None and HUMAN not in target.origin
+    }
 
 
 def step(

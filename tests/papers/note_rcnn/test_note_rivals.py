@@ -163,9 +163,10 @@ def test_what_else_is_known_of_an_image_stays():
 
 
 def test_scores_are_at_most_1():
-    found = {"a": seen("strong"), "b": seen("one"), "c": seen("one"), "d": seen("two")}
-    known = {i: tagged(1) for i in "abc"} | {"d": tagged()}
-    mined = semi_mil(found, known, generator=generator(0))["a"]
+    found = {i: seen("one") for i in "abcdef"} | {"g": seen("strong")}
+    found |= {i: seen("two") for i in "hijklm"}
+    known = {i: tagged(1) for i in "abcdefg"} | {i: tagged() for i in "hijklm"}
+    mined = semi_mil(found, known, generator=generator(0), folds=1)["g"]
     assert float(mined.scores) == pytest.approx(0.75)  # the classifier says more than 1
 
 

@@ -92,7 +92,10 @@ class SigmoidRCNN(Detector):
             for values in zip(*((a.labels, a.boxes) for _, a in drawn), strict=True)
         )
         wanted = functional.one_hot(labels, len(self.classes) + 1)[:, 1:].to(logits.dtype)
-        cls = functional.binary_cross_entropy_with_logits(logits, wanted, reduction="sum")
+        weight = logits.new_tensor(self.rules.positive_weight)
+        cls = functional.binary_cross_entropy_with_logits(
+            logits, wanted, pos_weight=weight, reduction="sum"
+        )
         rows = labels.nonzero()[:, 0]
         steps = CODER.encode_single(goals[rows], torch.cat(boxes)[rows])
         reg = functional.smooth_l1_loss(deltas[rows, labels[rows] - 1], steps, reduction="sum")

@@ -36,6 +36,9 @@ class Rules:
     Args:
         samples: the most proposals of an image that a training step learns from.
         positives: the largest share of them that are of an object.
+        positive_weight: what a region of a class weighs in the loss of its classifier, where any
+            other weighs 1. Of the regions each classifier sees few are its own; the more they
+            weigh, the likelier it claims one, and the oftener several do.
         min_score: a detection scores more.
         nms: IoU above which a detection of the same class is dropped.
         most: the most detections of an image.
@@ -43,6 +46,7 @@ class Rules:
 
     samples: int = 64
     positives: float = 0.25
+    positive_weight: float = 1.0
     min_score: float = 0.05
     nms: float = 0.3
     most: int = 100
@@ -56,6 +60,10 @@ class Rules:
                 raise ValueError(
                     f"{name} = {getattr(self, name)!r}: a number above 0 and at most 1 is needed"
                 )
+        if not 0 < self.positive_weight < math.inf:
+            raise ValueError(
+                f"positive_weight = {self.positive_weight!r}: a finite number above 0 is needed"
+            )
         if not 0 <= self.min_score < 1:
             raise ValueError(f"min_score = {self.min_score!r}: 0 or more, below 1, is needed")
 

@@ -125,6 +125,16 @@ def test_the_loss_is_that_of_independent_classifiers(make: Callable[..., Sigmoid
     assert losses(network, refuted) == pytest.approx({"cls": 3 * no, "reg": 0.0}, rel=1e-5)
 
 
+def test_a_region_weighs_more_for_the_classifier_of_its_class(
+    make: Callable[..., SigmoidRCNN],
+) -> None:
+    network = make(prior=0.2, positives=1.0, positive_weight=5.0)
+    torch.nn.init.zeros_(network.head.classify.weight)
+    found = losses(network, Target(boxes((0, 0, 20, 20)), labels(2)))
+    no, yes = -math.log(0.8), -math.log(0.2)
+    assert found["cls"] == pytest.approx((3 * (5 * yes + 2 * no) + 3 * 3 * no) / 6, rel=1e-5)
+
+
 def test_nothing_known_is_no_loss_but_a_gradient(detector: SigmoidRCNN) -> None:
     found = detector.losses([picture()], [Target.unknown()], generator=generator(0))
     assert [float(value.detach()) for value in found.values()] == [0.0, 0.0]
@@ -259,6 +269,7 @@ def test_refused() -> None:
         ({"size": 0}, "size = 0"),
         ({"samples": 0}, "samples = 0"),
         ({"positives": 0.0}, "positives = 0.0"),
+        ({"positive_weight": 0.0}, "positive_weight = 0.0"),
         ({"min_score": 1.0}, "min_score = 1.0"),
         ({"backbone": "vgg"}, "backbone = 'vgg'"),
     ):

@@ -27,7 +27,7 @@ from almining.papers.ssm.equations import (
 )
 from almining.papers.ssm.pasting import cut
 from almining.papers.ssm.revisiting import revisit
-from almining.papers.ssm.validating import Region, validate
+from almining.papers.ssm.validating import Region, validate, without_broken
 from almining.predict import stream
 from almining.records import Detections, Target
 from almining.rng import generator as seeded
@@ -124,6 +124,7 @@ def consistencies(
             crops.append(cut(shown, box))
     how |= {"way": config.way, "images": config.images, "suitable": suitable}
     how |= {"crops": crops, "max_fraction": config.max_fraction}
+    how["edge"] = config.edge
     made = [one.consistency for one in validate(detector, pool, regions, **how)]
     values = [torch.nan if value is None else value for value in made]
     return list(torch.tensor(values, dtype=torch.float64).split([len(one) for one in found]))
@@ -169,10 +170,32 @@ def look(
         ids: which images; all by default.
         asking: only regions that at least `config.min_positive` classes claim.
 
+    A broken image is set aside as by `validate`.
+
     Raises:
         ValueError: where one asks and the probabilities are a softmax's, by which no region can be
             claimed so often.
+        DataError: when more than 1% of the pool is broken.
     """
+    given: dict[str, Any] = {"seed": seed, "progress": progress, "asking": asking}
+
+    def call(pool: Pool) -> dict[str, Scored]:
+        wanted = None if ids is None else [image_id for image_id in ids if image_id in pool]
+        return _looked(detector, pool, config, ids=wanted, **given)
+
+    return without_broken(call, pool, "looking into images")
+
+
+def _looked(
+    detector: Any,
+    pool: Pool,
+    config: Config,
+    *,
+    seed: int,
+    progress: str,
+    ids: Sequence[str] | None,
+    asking: bool,
+) -> dict[str, Scored]:
     suitable = lacking(pool)
 
     def call(images: list[Tensor], names: list[str]) -> Iterable[Scored]:

@@ -1,24 +1,27 @@
 """Cutting a region out of its image and pasting it into another one, alone or beside others.
 
-Where a crop lies is drawn anew each time, over all places where it fits. What is left out: the
-seam is not blended, as it is not in the reference code of SSM (Wang et al., CVPR 2018, §3.1).
+Where a crop lies is drawn anew each time, over all places where it fits. The seam stays as hard as
+in the reference code of SSM (Wang et al., CVPR 2018, §3.1) unless one asks what it does: `edge`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from almining.checks import check_image, check_one_box
+from almining.checks import check_choice, check_image, check_one_box
 
 Taken = tuple[int, int, int, int]  # left, top, right, bottom
 
+Edge = Literal["hard", "feather", "poisson"]
+EDGES: tuple[Edge, ...] = ("hard", "feather", "poisson")
 GAP = 4  # pixels between two crops in one image, at least
+FEATHER = 4  # pixels over which a crop fades in
 
 
 class Canvas(NamedTuple):
@@ -55,7 +58,12 @@ def cut(image: Tensor, box: Tensor) -> Tensor:
 
 
 def paste(
-    crop: Tensor, context: Tensor, *, generator: torch.Generator, max_fraction: float = 0.6
+    crop: Tensor,
+    context: Tensor,
+    *,
+    generator: torch.Generator,
+    max_fraction: float = 0.6,
+    edge: Edge = "hard",
 ) -> tuple[Tensor, Tensor]:
     """Return an image with a crop somewhere in it, and the box the crop fills.
 
@@ -67,6 +75,8 @@ def paste(
         context: (3, H, W), left as it is.
         generator: draws the place.
         max_fraction: above 0, at most 1.
+        edge: `"hard"`; `"feather"`: the crop fades in over four pixels from its border; or
+            `"poisson"`: it keeps its gradients and takes its border's colours from the image.
 
     Returns:
         (3, H, W) and (4,): the crop lies whole inside.
@@ -82,9 +92,11 @@ def paste(
     Source: SSM §3.1: "randomly pasted into a certain annotated image".
     Differs: the paper does not say how large. The reference code stretches a crop to 0.6 of the
     image's width and height where it is above that (and, probably by mistake, where it is below
-    0.2), and skips an image that is smaller than the crop.
+    0.2), and skips an image that is smaller than the crop. `"poisson"` is the seamless cloning of
+    Pérez et al. (SIGGRAPH 2003), solved exactly; at the border of the image it matches nothing.
     """
-    (canvas,) = paste_all([crop], context, generator=generator, max_fraction=max_fraction)
+    options: dict[str, Any] = {"max_fraction": max_fraction, "edge": edge}
+    (canvas,) = paste_all([crop], context, generator=generator, **options)
     return canvas.image, canvas.boxes[0]
 
 
@@ -95,6 +107,7 @@ def paste_all(
     generator: torch.Generator,
     max_fraction: float = 0.6,
     gap: int = GAP,
+    edge: Edge = "hard",
 ) -> list[Canvas]:
     """Return copies of an image, few of them, in one of which each crop lies, apart from others.
 
@@ -106,8 +119,10 @@ def paste_all(
         generator: draws the places.
         max_fraction: as in `paste`.
         gap: pixels between two crops, at least.
+        edge: as in `paste`.
     """
     check_image(context, "context")
+    check_choice(edge, EDGES, "edge")
     if not 0 < max_fraction <= 1:
         raise ValueError(f"max_fraction = {max_fraction!r}: above 0 and at most 1 is needed")
     for crop in crops:
@@ -124,13 +139,55 @@ def paste_all(
             place = _place((height, width), context, [], gap, generator)
         assert place is not None  # an empty copy has one
         (image, rows, taken), (top, left) = copy, place
-        image[:, top : top + height, left : left + width] = fitting[row]
+        part = (slice(None), slice(top, top + height), slice(left, left + width))
+        image[part] = _blended(fitting[row], context, (top, left), edge)
         rows.append(row)
         taken.append((left, top, left + width, top + height))
     return [
         Canvas(image, rows, torch.tensor(taken, dtype=torch.float32, device=context.device))
         for image, rows, taken in copies
     ]
+
+
+def _blended(crop: Tensor, context: Tensor, place: tuple[int, int], edge: str) -> Tensor:
+    """Return what stands in the image where the crop is pasted."""
+    (top, left), (height, width) = place, crop.shape[1:]
+    if edge == "hard":
+        return crop
+    if edge == "feather":
+        down, across = (
+            torch.minimum(torch.arange(side), torch.arange(side).flip(0)) for side in crop.shape[1:]
+        )
+        inside = torch.minimum(down[:, None], across).to(crop) + 1
+        share = (inside / (FEATHER + 1)).clamp(max=1)
+        return crop * share + context[:, top : top + height, left : left + width] * (1 - share)
+    pull = torch.zeros_like(crop)  # by the pixels around the crop, where the image has some
+    columns, rows = slice(left, left + width), slice(top, top + height)
+    if top:
+        pull[:, 0] += context[:, top - 1, columns] - crop[:, 0]
+    if top + height < context.shape[1]:
+        pull[:, -1] += context[:, top + height, columns] - crop[:, -1]
+    if left:
+        pull[:, :, 0] += context[:, rows, left - 1] - crop[:, :, 0]
+    if left + width < context.shape[2]:
+        pull[:, :, -1] += context[:, rows, left + width] - crop[:, :, -1]
+    return (crop + _membrane(pull)).clamp(0, 1)
+
+
+def _membrane(pull: Tensor) -> Tensor:
+    """Return the field (3, h, w) of which four times each value less its neighbours is `pull`.
+
+    Around it lie zeros. In the sines of its sides the equation falls apart into single numbers.
+    """
+    waves, speeds = [], []
+    for side in pull.shape[1:]:
+        k = torch.arange(1, side + 1, dtype=torch.float64, device=pull.device) * math.pi
+        steps = torch.arange(1, side + 1, dtype=torch.float64, device=pull.device)
+        waves.append((k[:, None] * steps / (side + 1)).sin() * math.sqrt(2 / (side + 1)))
+        speeds.append(2 - 2 * (k / (side + 1)).cos())
+    (down, across), (rows, columns) = waves, speeds
+    field = down @ ((down @ pull.double() @ across) / (rows[:, None] + columns)) @ across
+    return field.to(pull)
 
 
 def _fit(crop: Tensor, context: Tensor, max_fraction: float) -> Tensor:

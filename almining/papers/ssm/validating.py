@@ -12,19 +12,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
 from almining.checks import check_choice, check_class, check_one_box, check_whole
 from almining.data.pool import Pool
+from almining.data.quarantine import CURRENT, Quarantine
 from almining.detectors.base import device_of, offers
 from almining.papers.ssm.contexts import draw_contexts, lacking
 from almining.papers.ssm.equations import Average, image_terms, mean_term
-from almining.papers.ssm.pasting import Canvas, cut, paste_all
+from almining.papers.ssm.pasting import Canvas, Edge, cut, paste_all
 from almining.records import Detections
 
+Result = TypeVar("Result")
 LOADED = 64  # images kept at a time
 
 
@@ -96,6 +98,7 @@ def validate(
     suitable: Mapping[int, Sequence[str]] | None = None,
     crops: Sequence[Tensor] | None = None,
     max_fraction: float = 0.6,
+    edge: Edge = "hard",
     min_iou: float = 0.5,
     average: Average = "matched",
     failures_as_zero: bool = True,
@@ -106,50 +109,76 @@ def validate(
     `"batched"` and `"regions"` paste alike. A region without area is undetermined, as one is for
     which there is no image.
 
+    Where an image turns out to be broken, all are looked at, and everything is validated anew as if
+    the broken ones were not there: they are pasted into no longer, their own regions are
+    undetermined, and a warning names them. Inside a run, or a `Quarantine`'s `survive`, that one
+    does so: here it raises.
+
     Args:
         detector: has `detect`, with `probs`, or `regions`.
         pool: the images of the regions, and those that are pasted into.
-        regions: in any order.
+        regions: in any order; with `crops`, of images outside the pool, too.
         generator: draws.
         way: one of `WAYS`, or its numbers. `"single"` is the paper's.
         images: N, into how many images a region is pasted at most.
         suitable: `lacking(pool)`, where it is at hand.
         crops: what is pasted, (3, h, w) for each region; cut from the pool's images by default.
         max_fraction: see `paste`.
+        edge: see `paste`.
         min_iou: γ.
         average: see `image_terms`.
         failures_as_zero: see `consistency`.
 
     Raises:
         ValueError: naming the argument and its value, or what the detector lacks.
+        DataError: when more than 1% of the pool is broken.
 
     Source: SSM §3.1 and 3.2, Eq. 5 and 6. N = 5 and γ = 0.5 are those of §4.
     Differs: the reference code rejects an image when one of its boxes fails; here every region
     stands for itself.
     """
     steps = _way(detector, way)
-    suitable = lacking(pool) if suitable is None else suitable
-    _check(regions, pool)
-    packs = _packs(regions, suitable, steps.pack, check_whole(images, "images", 1))
-    if crops is not None and len(crops) != len(regions):
-        raise ValueError(f"{len(crops)} crops for {len(regions)} regions; give one for each")
-    load = lru_cache(LOADED)(pool.image)
+    _check(regions, pool, crops)
+    check_whole(images, "images", 1)
+    put = partial(paste_all, generator=generator, max_fraction=max_fraction, edge=edge)
+    terms = partial(image_terms, min_iou=min_iou, average=average)
+    state = generator.get_state()
 
-    def crop(row: int) -> Tensor:
-        region = regions[row]
-        return cut(load(region.image_id), region.box) if crops is None else crops[row]
+    def call(pool: Pool) -> list[Validation]:
+        generator.set_state(state)
+        known = lacking(pool) if suitable is None else _inside(suitable, pool)
+        packs = _packs(regions, known, steps.pack, images)
+        made = _canvases(pool, regions, crops, packs, images, put, generator)
+        kept: list[list[tuple[str, Tensor, Tensor, Tensor]]] = [[] for _ in regions]
+        while some := list(islice(made, steps.batch)):
+            looked = _look(detector, [canvas for _, canvas in some], steps.head)
+            for (context, canvas), seen in zip(some, looked, strict=True):
+                for row, box, found in zip(canvas.rows, canvas.boxes, seen, strict=True):
+                    said = terms([found], box[None], regions[row].label)
+                    kept[row].append((context, box, *said))
+        return [_validation(one, failures_as_zero) for one in kept]
 
-    put = partial(paste_all, generator=generator, max_fraction=max_fraction)
-    made = _canvases(load, crop, regions, packs, images, put, generator)
-    kept: list[list[tuple[str, Tensor, Tensor, Tensor]]] = [[] for _ in regions]
-    while some := list(islice(made, steps.batch)):
-        looked = _look(detector, [canvas for _, canvas in some], steps.head)
-        for (context, canvas), seen in zip(some, looked, strict=True):
-            for row, box, found in zip(canvas.rows, canvas.boxes, seen, strict=True):
-                label = regions[row].label
-                said = image_terms([found], box[None], label, min_iou=min_iou, average=average)
-                kept[row].append((context, box, *said))
-    return [_validation(one, failures_as_zero) for one in kept]
+    return without_broken(call, pool, "validating")
+
+
+def without_broken(call: Callable[[Pool], Result], pool: Pool, doing: str) -> Result:
+    """Return what `call` makes of the pool, without its broken images where there are some.
+
+    Args:
+        call: takes a pool; what is going on already that sets images aside hears of broken ones.
+        pool: whose images may be broken.
+        doing: what a warning says was going on.
+    """
+    if CURRENT.get() is not None:
+        return call(pool)
+    aside = Quarantine(of=len(pool))
+    found = aside.survive(call, pool)
+    aside.warn(doing, stacklevel=3)
+    return found
+
+
+def _inside(suitable: Mapping[int, Sequence[str]], pool: Pool) -> dict[int, list[str]]:
+    return {label: [i for i in ids if i in pool] for label, ids in suitable.items()}
 
 
 def _look(detector: Any, canvases: Sequence[Canvas], head: bool) -> list[list[Detections]]:
@@ -178,15 +207,23 @@ def _validation(
 
 
 def _canvases(
-    load: Callable[[str], Tensor],
-    crop: Callable[[int], Tensor],
+    pool: Pool,
     regions: Sequence[Region],
+    given: Sequence[Tensor] | None,
     packs: Sequence[tuple[list[int], Sequence[str]]],
     count: int,
     put: Callable[..., list[Canvas]],
     generator: torch.Generator,
 ) -> Iterator[tuple[str, Canvas]]:
     """Yield the images to look at, one at a time, and which image each was before."""
+    load = lru_cache(LOADED)(pool.image)
+
+    def crop(row: int) -> Tensor:
+        image_id, box, _ = regions[row]
+        if given is not None:
+            return given[row]
+        return cut(load(image_id), box) if image_id in pool else torch.zeros(3, 0, 0)
+
     for members, suitable in packs:
         cut_out = ((row, crop(row)) for row in members)
         crops = {row: one for row, one in cut_out if one.numel()}
@@ -233,8 +270,12 @@ def _way(detector: Any, way: str | Way) -> Way:
     return way
 
 
-def _check(regions: Sequence[Region], pool: Pool) -> None:
+def _check(regions: Sequence[Region], pool: Pool, crops: Sequence[Tensor] | None) -> None:
+    if crops is not None and len(crops) != len(regions):
+        raise ValueError(f"{len(crops)} crops for {len(regions)} regions; give one for each")
     for row, region in enumerate(regions):
+        if crops is None:
+            pool.target(region.image_id)  # or says that there is no such image
         check_one_box(region.box, f"regions[{row}].box")
         check_class(region.label, f"regions[{row}].label")
         if region.label > len(pool.classes):

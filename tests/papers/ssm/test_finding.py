@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from almining.data.formats.files import BrokenImageError
+from almining.data.pool import Pool
 from almining.evaluate import mined
 from almining.papers.ssm import Config, candidates, look, pseudo_labelled, take
 from almining.papers.ssm.contexts import lacking
@@ -120,6 +123,12 @@ def test_undetermined_is_nan_and_confidence_needs_no_image() -> None:
     assert [scores.tolist() for _, scores in sure.values()] == [pytest.approx([0.9, 0.8])] * 3
 
 
+def test_a_seam_may_be_soft() -> None:
+    for edge, found in (("hard", True), ("feather", False)):  # no pure colour is left
+        seen = look(Spotter(), pool_of(), replace(CONFIG, edge=edge), seed=0, progress="")
+        assert bool(torch.cat([score for _, score in seen.values()]).sum() > 0) == found
+
+
 def test_crops_come_from_the_images_that_are_given() -> None:
     pool, draws = pool_of(), generator(0)
     image = torch.full((3, 40, 48), 0.5)
@@ -137,6 +146,27 @@ def test_find_looks_at_what_is_not_complete() -> None:
     assert list(found) == ["100", "101", "102"] and all(len(one) == 2 for one in found.values())
     assert find(Spotter(), pool_of(unlabelled=0), CONFIG, progress="") == {}
     assert list(find(Spotter(), pool_of(), CONFIG, progress="", ids=["101", "3", "101"])) == ["101"]
+
+
+class Damaged(Spots):
+    """Spots of which two cannot be read."""
+
+    def load(self, image_id: str) -> torch.Tensor:
+        if image_id in ("1", "101"):
+            raise BrokenImageError(image_id, Path(f"{image_id}.png"), "cut short")
+        return super().load(image_id)
+
+
+def test_broken_images_are_set_aside() -> None:
+    known = pool_of(6, 200)
+    pool = Pool(known.classes, {i: known.target(i) for i in known.ids}, Damaged())
+    ids = ["100", "101", "102"]
+    with pytest.warns(UserWarning, match="2 broken images were set aside while looking into"):
+        found = look(Spotter(), pool, CONFIG, seed=0, progress="", ids=ids)
+    sound = pool.subset([i for i in pool.ids if i not in ("1", "101")])
+    again = look(Spotter(), sound, CONFIG, seed=0, progress="", ids=["100", "102"])
+    assert list(found) == list(again) == ["100", "102"]
+    assert all(torch.equal(found[i][1], again[i][1]) for i in again)
 
 
 # what regions are taken for

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from almining.boxes import iou
 from almining.papers.ssm import cut, paste, paste_all
+from almining.papers.ssm.pasting import Edge
 from almining.rng import generator
 
 
@@ -136,6 +137,60 @@ def test_crops_with_just_enough_room_share_an_image() -> None:
     assert paste_all([], torch.zeros(3, 10, 10), generator=draws) == []
 
 
+@pytest.mark.parametrize("edge", ["feather", "poisson"])
+def test_a_seam_is_softened_and_nothing_else_changes(edge: Edge) -> None:
+    crop, context = torch.full((3, 20, 24), 0.7), torch.full((3, 64, 64), 0.5)
+    crop[:, 8:12, 8:16] = 0.4
+    kept, box = paste(crop, context, generator=generator(1, "paste"), edge="hard")
+    image, same = paste(crop, context, generator=generator(1, "paste"), edge=edge)
+    assert torch.equal(box, same) and torch.equal(inside(kept, box), crop)
+    around = image.clone()
+    inside(around, box)[:] = 0.5
+    assert torch.equal(around, context) and bool((context == 0.5).all())
+    found, steps = inside(image, box), {}
+    for name, one in (("hard", crop), (edge, found)):
+        steps[name] = float((one[:, 0] - 0.5).abs().mean())
+    assert steps[edge] < 0.3 * steps["hard"]
+    assert float(found[:, 9, 10].mean()) < float(found[:, 5, 10].mean()) - 0.25  # what is in it
+
+
+def test_a_feather_by_hand() -> None:
+    image, box = paste(torch.ones(3, 11, 11), torch.zeros(3, 40, 40), generator=generator(0, "p"),
+                       edge="feather")  # fmt: skip
+    row = [0.2, 0.4, 0.6, 0.8, 1, 1, 1, 0.8, 0.6, 0.4, 0.2]
+    assert inside(image, box)[0, 5].tolist() == pytest.approx(row)
+    assert inside(image, box)[0, 0].tolist() == pytest.approx([0.2] * 11)
+
+
+def test_seamless_cloning_solves_its_equation() -> None:
+    draws = generator(0, "pixels")
+    context = 0.45 + 0.1 * torch.rand(3, 40, 48, generator=draws)
+    crop = 0.45 + 0.1 * torch.rand(3, 9, 14, generator=draws)
+    image, box = paste(crop, context, generator=generator(3, "paste"), edge="poisson")
+    left, top, right, bottom = map(int, box.tolist())
+    assert 0 < left and right < 48 and 0 < top and bottom < 40
+    apart = torch.zeros_like(image)  # harmonic inside, around it what the crop would have to be
+    apart[:, top:bottom, left:right] = inside(image, box) - crop
+    apart[:, top - 1, left:right] = context[:, top - 1, left:right] - crop[:, 0]
+    apart[:, bottom, left:right] = context[:, bottom, left:right] - crop[:, -1]
+    apart[:, top:bottom, left - 1] = context[:, top:bottom, left - 1] - crop[:, :, 0]
+    apart[:, top:bottom, right] = context[:, top:bottom, right] - crop[:, :, -1]
+    mean = (apart[:, :-2, 1:-1] + apart[:, 2:, 1:-1] + apart[:, 1:-1, :-2] + apart[:, 1:-1, 2:]) / 4
+    rows, columns = slice(top - 1, bottom - 1), slice(left - 1, right - 1)
+    assert torch.allclose(mean[:, rows, columns], apart[:, top:bottom, left:right], atol=1e-5)
+
+
+@pytest.mark.parametrize("edge", ["feather", "poisson"])
+@pytest.mark.parametrize(("size", "fraction"), [((1, 1), 0.6), ((3, 1), 0.6), ((30, 30), 1.0)])
+def test_a_soft_seam_of_any_size(edge: Edge, size: tuple[int, int], fraction: float) -> None:
+    context, crop = torch.full((3, 16, 16), 0.25), torch.full((3, *size), 1.0)
+    more = {"max_fraction": fraction, "edge": edge}
+    image, _ = paste(crop, context, generator=generator(0, "p"), **more)  # type: ignore[arg-type]
+    assert bool(image.isfinite().all()) and float(image.min()) >= 0.25 and float(image.max()) <= 1
+    if fraction == 1 and edge == "poisson":  # it fills the image: there is nothing to match
+        assert torch.allclose(image, torch.ones_like(image))
+
+
 def test_refused() -> None:
     context, draws = torch.zeros(3, 10, 10), generator(0)
     for fraction in (0.0, 1.1, float("nan")):
@@ -143,6 +198,8 @@ def test_refused() -> None:
             paste(torch.ones(3, 2, 2), context, generator=draws, max_fraction=fraction)
     with pytest.raises(ValueError, match=r"crop must be a float32 tensor \(3, h, w\)"):
         paste(torch.ones(3, 0, 2), context, generator=draws)
+    with pytest.raises(ValueError, match="edge = 'soft': use one of hard, feather, poisson"):
+        paste(torch.ones(3, 2, 2), context, generator=draws, edge="soft")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="context must be"):
         paste(torch.ones(3, 2, 2), context[0], generator=draws)
     with pytest.raises(ValueError, match="box must be one float32 box"):

@@ -408,6 +408,7 @@ def test_the_paper_s_numbers() -> None:
         ("validation", "turn", "validation.*paste"),
         ("way", "fast", "way.*single"),
         ("average", "sum", "average.*matched"),
+        ("edge", "soft", "edge.*hard"),
         ("pace", 0.0, "pace = 0.0"),
         ("min_iou", 1.5, "min_iou = 1.5"),
         ("min_consistency", 0, "min_consistency = 0"),

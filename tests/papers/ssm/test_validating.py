@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from almining.data.pool import Pool
+from almining.data.formats.files import BrokenImageError
+from almining.data.pool import DataError, Pool
+from almining.data.quarantine import Quarantine
 from almining.data.scenes import make_scenes
 from almining.demo import load_demo
 from almining.papers.ssm import (
@@ -241,6 +244,64 @@ def test_certain_probabilities(sure: float) -> None:
         assert found.consistency == sure
 
 
+class Damaged(Spots):
+    """Spots of which some cannot be read."""
+
+    def __init__(self, *broken: str) -> None:
+        self.broken = broken
+
+    def load(self, image_id: str) -> Tensor:
+        if image_id in self.broken:
+            raise BrokenImageError(image_id, Path(f"{image_id}.png"), "cut short")
+        return super().load(image_id)
+
+
+def damaged(pool: Pool, *broken: str) -> Pool:
+    return Pool(CLASSES, {i: pool.target(i) for i in pool.ids}, Damaged(*broken))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_broken_image_is_pasted_into_no_longer(way: str) -> None:
+    pool, broken = spots(220, complete=6), ("1", "190")
+    asked = [*ASKED, Region("190", BOX, 190 % 3 + 1), Region("191", BOX, 191 % 3 + 1)]
+    with pytest.warns(UserWarning, match="2 broken images were set aside while validating: "):
+        found = run(Finder(), damaged(pool, *broken), asked, way=way, suitable=lacking(pool))
+    lost = found.pop(5)
+    assert lost.consistency is None and lost.contexts == ()
+    sound = pool.subset([i for i in pool.ids if i not in broken])
+    again = run(Finder(), sound, asked[:5] + asked[6:], way=way)
+    assert [one.contexts for one in found] == [one.contexts for one in again]
+    assert all(torch.equal(a.pasted, b.pasted) for a, b in zip(found, again, strict=True))
+    assert all("1" not in one.contexts and one.consistency is not None for one in found)
+
+
+def test_too_many_broken_images_stop_it_and_a_run_hears_of_each() -> None:
+    pool = spots(220, complete=6)
+    with pytest.raises(DataError, match="cut short"):
+        run(Finder(), damaged(pool, "1", "2", "3"), ASKED)
+    aside = Quarantine(of=220)
+    with aside, pytest.raises(BrokenImageError, match=r"image '1': 1\.png: cut short"):
+        run(Finder(), damaged(pool, "1"), ASKED)
+    found = aside.survive(lambda known: run(Finder(), known, ASKED), damaged(pool, "1"))
+    assert aside.ids == ("1",) and found[0].consistency == pytest.approx(0.8)
+
+
+def test_crops_of_images_from_elsewhere() -> None:
+    crop = cut(spots().image("0"), BOX)
+    (found,) = run(Finder(), spots(), [Region("mine", BOX, 1)], crops=[crop])
+    assert found.consistency == pytest.approx(0.8) and len(found.contexts) == 5
+    with pytest.raises(ValueError, match="2 crops for 1 regions"):
+        run(Finder(), spots(), [Region("mine", BOX, 1)], crops=[crop, crop])
+
+
+def test_the_seam_is_handed_on() -> None:
+    (hard,), (soft,) = (run(Finder(), spots(15), ASKED[:1], edge=e) for e in ("hard", "feather"))
+    assert torch.equal(hard.pasted, soft.pasted)
+    assert (
+        hard.consistency == pytest.approx(0.8) and soft.consistency == 0
+    )  # no pure colour is left
+
+
 def test_refused() -> None:
     pool, found = spots(15), Finder()
 
@@ -253,6 +314,7 @@ def test_refused() -> None:
         (found, ASKED, {"way": Way(pack=0)}, "way.pack = 0"),
         (found, ASKED, {"images": 0}, "images = 0"),
         (found, ASKED, {"max_fraction": 2.0}, "max_fraction = 2.0"),
+        (found, ASKED, {"edge": "soft"}, "edge = 'soft'"),
         (Bare(), ASKED, {"way": "regions"}, "Bare has no regions"),
         (found, [Region("9", BOX, 4)], {}, r"regions\[0\].label = 4, but the pool has 3 classes"),
         (found, [Region("9", BOX[None], 1)], {}, r"regions\[0\].box must be one float32 box"),

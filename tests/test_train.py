@@ -109,6 +109,14 @@ def test_schedule() -> None:
     assert TrainConfig(steps=100, schedule="constant").rate(99) == 1
 
 
+def test_stepped_schedule_falls_to_a_tenth_where_the_papers_do() -> None:
+    config = TrainConfig(steps=90_000, schedule="stepped", warmup=1 / 90)
+    rates = [config.rate(step) for step in (0, 999, 1_000, 59_999, 60_000, 79_999, 80_000, 89_999)]
+    assert rates == pytest.approx([0.001, 1, 1, 1, 0.1, 0.1, 0.01, 0.01])
+    short = [TrainConfig(steps=9, schedule="stepped", warmup=0).rate(step) for step in range(9)]
+    assert short == pytest.approx([1] * 6 + [0.1] * 2 + [0.01])
+
+
 def test_exponential_schedule_goes_down_by_equal_factors_to_a_tenth() -> None:
     config = TrainConfig(steps=101, schedule="exponential", warmup=0)
     rates = [config.rate(step) for step in range(101)]

@@ -9,15 +9,18 @@ pixel) and `embed` (one vector per image). A user's own detector is any class wi
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from almining.checks import check_boxes, check_image
 from almining.records import Detections, Target
+
+Teach = Callable[[list[Detections]], Sequence[Target]]  # what is found becomes what is taught
 
 
 class Detector(nn.Module, ABC):
@@ -114,6 +117,30 @@ def check_batch(
                 f"targets[{position}].labels reach {high}, but the detector knows "
                 f"{len(classes)} classes; labels are 1...{len(classes)}"
             )
+
+
+@contextmanager
+def learning(module: nn.Module, *, frozen_norm: bool) -> Iterator[None]:
+    """Put a module in training mode inside the block, batch normalisation only if not frozen."""
+    with mode(module, True):
+        for norm in (one for one in module.modules() if isinstance(one, _BatchNorm)):
+            norm.train(not frozen_norm)
+        yield
+
+
+def spans(images: Sequence[Tensor], views: int) -> list[slice]:
+    """Return where each view's images lie in a batch that holds view after view.
+
+    Raises:
+        ValueError: unless there are as many of each, at least one.
+    """
+    check_batch(images)
+    if not images or views < 1 or len(images) % views:
+        raise ValueError(
+            f"{len(images)} images in {views} views: give as many of each view, at least one"
+        )
+    each = len(images) // views
+    return [slice(first, first + each) for first in range(0, len(images), each)]
 
 
 def check_asked(images: Sequence[Tensor], boxes: Sequence[Tensor]) -> None:

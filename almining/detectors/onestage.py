@@ -25,7 +25,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.models.detection import FCOS as TorchvisionFCOS
 from torchvision.models.detection import RetinaNet as TorchvisionRetinaNet
 from torchvision.ops import batched_nms
@@ -33,11 +32,14 @@ from torchvision.ops import batched_nms
 from almining.boxes import clip, containment
 from almining.detectors.base import (
     Detector,
+    Teach,
     check_batch,
     check_finite,
     device_of,
+    learning,
     mode,
     pool_levels,
+    spans,
 )
 from almining.detectors.onestage_parts import (
     BETWEEN,
@@ -47,11 +49,10 @@ from almining.detectors.onestage_parts import (
     fcos_model,
     retinanet_model,
 )
-from almining.detectors.rcnn import IGNORED
+from almining.detectors.rcnn_parts import IGNORED
 from almining.records import Detections, Target
 from almining.rng import forked
 
-Teach = Callable[[list[Detections]], Sequence[Target]]
 Classify = Callable[[Anchored], Tensor]
 
 
@@ -87,7 +88,7 @@ class OneStage(Detector):
         """
         check_batch(images, targets, classes=self.classes)
         with mode(self, True):
-            return self._losses(self._look(images), targets, 1, Anchored.focal)
+            return self._losses(self._look(images), targets, spans(images, 1), Anchored.focal)
 
     def losses_from(
         self,
@@ -112,20 +113,14 @@ class OneStage(Detector):
             frozen_norm: batch normalisation stays as it is, as in evaluation.
             classify: the class loss of each anchor and class, (a, C + 1); focal by default.
         """
-        check_batch(images)
-        if not images or views < 1 or len(images) % views:
-            raise ValueError(
-                f"{len(images)} images in {views} views: give as many of each view, at least one"
-            )
-        with mode(self, True):
-            for norm in (one for one in self.modules() if isinstance(one, _BatchNorm)):
-                norm.train(not frozen_norm)
+        parts = spans(images, views)
+        with learning(self, frozen_norm=frozen_norm):
             seen = self._look(images)
             with torch.no_grad():
                 found = [self._found(seen, image, min_score)[0] for image in range(len(images))]
             targets = teach(found)
             check_batch(images, targets, classes=self.classes)
-            return self._losses(seen, targets, views, classify or Anchored.focal)
+            return self._losses(seen, targets, parts, classify or Anchored.focal)
 
     @torch.no_grad()
     def detect(self, images: Sequence[Tensor]) -> list[Detections]:
@@ -193,7 +188,7 @@ class OneStage(Detector):
         return Detections(found.boxes, found.labels, found.scores, probs=probs, features=features)
 
     def _losses(
-        self, seen: Seen, targets: Sequence[Target], views: int, classify: Classify
+        self, seen: Seen, targets: Sequence[Target], parts: Sequence[slice], classify: Classify
     ) -> dict[str, Tensor]:
         known = [seen.resized(image, target) for image, target in enumerate(targets)]
         matched = self._matched(seen, known)
@@ -207,10 +202,8 @@ class OneStage(Detector):
             value = classify(seen.anchored(image, rows, known[image])).sum()
             taught = target.complete or len(target) > 0
             sums.append(value if taught else value * 0)
-        each = len(targets) // views
         totals: dict[str, Tensor] = {}
-        for first in range(0, len(targets), each):
-            part = slice(first, first + each)
+        for part in parts:
             outputs = {name: values[part] for name, values in seen.outputs.items()}
             given = (known[part], outputs, seen.anchors[part], matched[part])
             for name, value in self._combined(torch.stack(sums[part]), *given).items():

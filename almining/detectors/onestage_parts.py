@@ -16,7 +16,7 @@ from torchvision.models.detection.retinanet import RetinaNetHead
 from torchvision.ops import sigmoid_focal_loss
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-from almining.boxes import area, clip
+from almining.boxes import area, clip, iou
 from almining.detectors.backbones import RESNETS, make_backbone
 from almining.records import Target
 
@@ -46,6 +46,12 @@ class Anchored:
         """Return the focal loss of each anchor and class, (a, C + 1)."""
         loss: Tensor = sigmoid_focal_loss(self.logits, self.truth if truth is None else truth)
         return loss
+
+    def overlap(self) -> Tensor:
+        """Return each anchor's largest IoU with a box (a,), 0 without any."""
+        if not len(self.boxes):
+            return self.anchors.new_zeros(len(self.anchors))
+        return iou(self.anchors, self.boxes).amax(dim=1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -17,32 +17,38 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.models.detection import FasterRCNN as TorchvisionFasterRCNN
-from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.roi_heads import fastrcnn_loss
 from torchvision.models.detection.rpn import concat_box_prediction_layers
-from torchvision.ops import MultiScaleRoIAlign, batched_nms
+from torchvision.ops import batched_nms
 
-from almining.boxes import area, clip, containment
+from almining.boxes import clip
 from almining.detectors.backbones import make_backbone
 from almining.detectors.base import (
     Detector,
+    Teach,
     check_asked,
     check_batch,
     check_finite,
     device_of,
     judged,
+    learning,
     mode,
     pool_levels,
+    spans,
+)
+from almining.detectors.rcnn_parts import (
+    FAR,
+    Proposed,
+    leave_out,
+    part_of,
+    resized,
+    tiny_settings,
 )
 from almining.records import Detections, Target
 from almining.rng import forked
-
-# share of an anchor or proposal inside an ignored box from which on it is no background
-IGNORED = 0.5
 
 
 class FasterRCNN(Detector):
@@ -72,23 +78,54 @@ class FasterRCNN(Detector):
     ) -> dict[str, Tensor]:
         """Return the four losses `rpn_cls`, `rpn_reg`, `cls` and `reg`.
 
-        Boxes without area match nothing and are left out. torchvision's two samplers draw from
-        torch's global generator: `train.fit` seeds it around every step.
+        Boxes are cut to the image, and what keeps no area is left out. torchvision's two samplers
+        draw from torch's global generator: `train.fit` seeds it around every step.
         """
         check_batch(images, targets, classes=self.classes)
         with mode(self, True):
             batch, pyramid, known, ignored = self.prepare(images, targets)
-            anchors, scores, deltas, proposals = self.propose(batch, pyramid)
-            rpn_cls, rpn_reg = self._rpn_losses(
-                scores, deltas, *self.match(anchors, known, ignored)
-            )
-            rois, labels, regression = self.sample(proposals, known, ignored)
-            logits, boxes, _ = self._heads(pyramid, rois, batch.image_sizes)
-            if len(logits):
-                cls, reg = fastrcnn_loss(logits, boxes, labels, regression)
-            else:  # every proposal lies in an ignored box
-                cls, reg = logits.sum(), boxes.sum()
-        return {"rpn_cls": rpn_cls, "rpn_reg": rpn_reg, "cls": cls, "reg": reg}
+            proposed = self.propose(batch, pyramid)
+            return self._losses(pyramid, batch.image_sizes, proposed, known, ignored)
+
+    def losses_from(
+        self,
+        images: Sequence[Tensor],
+        teach: Teach,
+        *,
+        generator: torch.Generator,
+        min_score: float = 0.0,
+        views: int = 1,
+        frozen_norm: bool = False,
+        classify: None = None,
+    ) -> dict[str, Tensor]:
+        """Return the losses against targets that are made from what the same forward finds.
+
+        RPN and box head learn from the same targets. The arguments are those of
+        `onestage.OneStage.losses_from`; an image of which nothing is known teaches nothing.
+        """
+        if classify is not None:
+            raise ValueError("Faster R-CNN has no loss per anchor and class: leave classify out")
+        parts = spans(images, views)
+        with learning(self, frozen_norm=frozen_norm):
+            batch, pyramid, _, _ = self.prepare(images, None)
+            proposed = self.propose(batch, pyramid)
+            with torch.no_grad():
+                heads = self._heads(pyramid, proposed[-1], batch.image_sizes)
+                found = self._decode(images, batch, proposed[-1], *heads, min_score=min_score)
+            targets = teach(found)
+            check_batch(images, targets, classes=self.classes)
+            known, ignored = resized(images, batch, targets)
+            for place, target in enumerate(targets):
+                if not target.complete and not len(target):
+                    ignored[place] = ignored[place].new_tensor([[-FAR, -FAR, FAR, FAR]])
+            totals: dict[str, Tensor] = {}
+            for part in parts:
+                some = {name: level[part] for name, level in pyramid.items()}
+                own = part_of(proposed, part, len(images))
+                given = (some, batch.image_sizes[part], own, known[part], ignored[part])
+                for name, value in self._losses(*given).items():
+                    totals[name] = totals.get(name, 0.0) + value
+        return totals
 
     @torch.no_grad()
     def detect(self, images: Sequence[Tensor]) -> list[Detections]:
@@ -143,22 +180,16 @@ class FasterRCNN(Detector):
     ) -> tuple[ImageList, dict[str, Tensor], list[dict[str, Tensor]], list[Tensor]]:
         """Return the resized batch, its pyramid, and each image's true and ignored boxes in it."""
         device = device_of(self)
-        dicts = None if targets is None else [_as_dict(target, device) for target in targets]
-        batch, dicts = self.model.transform([image.to(device) for image in images], dicts)
+        batch, _ = self.model.transform([image.to(device) for image in images])
         pyramid = self.model.backbone(batch.tensors)
-        known, ignored = [], []
-        for target in dicts or []:
-            solid = ~target["ignore"] & (area(target["boxes"]) > 0)
-            known.append({"boxes": target["boxes"][solid], "labels": target["labels"][solid]})
-            ignored.append(target["boxes"][target["ignore"]])
-        return batch, pyramid, known, ignored
+        return batch, pyramid, *resized(images, batch, targets or [])
 
     def propose(
         self,
         batch: ImageList,
         pyramid: dict[str, Tensor],
         said: tuple[list[Tensor], list[Tensor]] | None = None,
-    ) -> tuple[list[Tensor], Tensor, Tensor, list[Tensor]]:
+    ) -> Proposed:
         """Return each image's anchors, all scores (a, 1) and steps (a, 4), each image's proposals.
 
         Args:
@@ -185,8 +216,26 @@ class FasterRCNN(Detector):
         rpn = self.model.rpn
         labels, matched = rpn.assign_targets_to_anchors(anchors, known)
         for label, anchor, ignore in zip(labels, anchors, ignored, strict=True):
-            _leave_out(label, anchor, ignore)
+            leave_out(label, anchor, ignore)
         return labels, rpn.box_coder.encode(matched, anchors)
+
+    def _losses(
+        self,
+        pyramid: dict[str, Tensor],
+        sizes: list[tuple[int, int]],
+        proposed: Proposed,
+        known: list[dict[str, Tensor]],
+        ignored: list[Tensor],
+    ) -> dict[str, Tensor]:
+        anchors, scores, deltas, proposals = proposed
+        rpn_cls, rpn_reg = self._rpn_losses(scores, deltas, *self.match(anchors, known, ignored))
+        rois, labels, regression = self.sample(proposals, known, ignored)
+        logits, boxes, _ = self._heads(pyramid, rois, sizes)
+        if len(logits):
+            cls, reg = fastrcnn_loss(logits, boxes, labels, regression)
+        else:  # every proposal lies in an ignored box
+            cls, reg = logits.sum(), boxes.sum()
+        return {"rpn_cls": rpn_cls, "rpn_reg": rpn_reg, "cls": cls, "reg": reg}
 
     def _rpn_losses(
         self, scores: Tensor, deltas: Tensor, labels: list[Tensor], steps: tuple[Tensor, ...]
@@ -207,7 +256,7 @@ class FasterRCNN(Detector):
             proposals, truth, [target["labels"] for target in known]
         )
         for label, proposal, ignore in zip(labels, proposals, ignored, strict=True):
-            _leave_out(label, proposal, ignore)
+            leave_out(label, proposal, ignore)
         kept = heads.subsample(labels)
         rois = [proposal[keep] for proposal, keep in zip(proposals, kept, strict=True)]
         matched = [
@@ -235,7 +284,10 @@ class FasterRCNN(Detector):
         logits: Tensor,
         deltas: Tensor,
         features: Tensor,
+        *,
+        min_score: float | None = None,
     ) -> list[Detections]:
+        """Return the detections; with `min_score`, all that score as much, before suppression."""
         heads = self.model.roi_heads
         counts = [len(boxes) for boxes in proposals]
         probs = logits.softmax(dim=1).split(counts)
@@ -246,13 +298,16 @@ class FasterRCNN(Detector):
         for image, size, p, b, f in zip(
             images, batch.image_sizes, probs, boxes, features.split(counts), strict=True
         ):
-            rows, columns = (p[:, 1:] > heads.score_thresh).nonzero(as_tuple=True)
+            sure = p[:, 1:] > heads.score_thresh if min_score is None else p[:, 1:] >= min_score
+            rows, columns = sure.nonzero(as_tuple=True)
             candidates = clip(b[rows, columns + 1], size)
             wide = (candidates[:, 2:] - candidates[:, :2] > 1e-2).all(dim=1)
             rows, labels, candidates = rows[wide], columns[wide] + 1, candidates[wide]
             scores = p[rows, labels]
-            kept = batched_nms(candidates, scores, labels, heads.nms_thresh)
-            kept = kept[: heads.detections_per_img]
+            kept = scores.argsort(descending=True, stable=True)
+            if min_score is None:
+                kept = batched_nms(candidates, scores, labels, heads.nms_thresh)
+                kept = kept[: heads.detections_per_img]
             unscaled = candidates[kept] / scale_of(image, size).to(p.device)
             original = clip(unscaled, (image.shape[1], image.shape[2]))
             from_rows = {"probs": p[rows[kept]], "features": f[rows[kept]]}
@@ -260,20 +315,10 @@ class FasterRCNN(Detector):
         return found
 
 
-def _as_dict(target: Target, device: torch.device) -> dict[str, Tensor]:
-    return {name: getattr(target, name).to(device) for name in ("boxes", "labels", "ignore")}
-
-
 def scale_of(image: Tensor, size: tuple[int, int]) -> Tensor:
     """Return what takes boxes of an image to a batch that holds it at this (height, width)."""
     x, y = size[1] / image.shape[2], size[0] / image.shape[1]
     return torch.tensor([x, y, x, y], device=image.device)
-
-
-def _leave_out(labels: Tensor, boxes: Tensor, ignored: Tensor) -> None:
-    if len(ignored) and len(boxes):
-        inside = containment(boxes, ignored).amax(dim=1) >= IGNORED
-        labels[inside & (labels == 0)] = -1  # torchvision's samplers pass over -1
 
 
 def faster_rcnn(
@@ -303,35 +348,10 @@ def faster_rcnn(
         base = make_backbone(backbone)
         settings: dict[str, Any] = {"min_size": min_size, "max_size": max_size}
         if backbone == "tiny":
-            settings |= _tiny_settings(base, len(classes) + 1)
+            settings |= tiny_settings(base, len(classes) + 1)
         else:
             settings |= {"num_classes": len(classes) + 1}
         return FasterRCNN(TorchvisionFasterRCNN(base, **(settings | options)), classes)
-
-
-def _tiny_settings(
-    backbone: nn.Module, outputs: int, *, width: int = 256, pool: int = 5
-) -> dict[str, Any]:
-    """Return what suits objects of 12 to 130 pixels and a CPU."""
-    channels = int(backbone.out_channels)  # type: ignore[arg-type]
-    return {
-        "rpn_anchor_generator": AnchorGenerator(
-            ((16,), (32,), (64,), (112,)), ((0.5, 1.0, 2.0),) * 4
-        ),
-        "rpn_pre_nms_top_n_train": 400,
-        "rpn_pre_nms_top_n_test": 300,
-        "rpn_post_nms_top_n_train": 200,
-        "rpn_post_nms_top_n_test": 100,
-        "rpn_batch_size_per_image": 64,
-        "box_roi_pool": MultiScaleRoIAlign(
-            ["0", "1", "2"], pool, sampling_ratio=1, canonical_scale=64, canonical_level=3
-        ),
-        "box_head": TwoMLPHead(channels * pool**2, width),
-        "box_predictor": FastRCNNPredictor(width, outputs),
-        "box_batch_size_per_image": 64,
-        "image_mean": [0.5] * 3,
-        "image_std": [0.25] * 3,
-    }
 
 
 def reuse(detector: FasterRCNN, trained: FasterRCNN) -> FasterRCNN:

@@ -111,7 +111,7 @@ def test_left_out_are_background_mostly_inside_only() -> None:
     candidates = boxes((0, 0, 10, 10), (8, 0, 18, 10), (50, 50, 60, 60), (0, 0, 10, 10))
     crowd = boxes((0, 0, 12, 12))
     assert containment(candidates, crowd)[:, 0].tolist() == pytest.approx([1, 0.4, 0, 1])
-    rcnn._leave_out(found, candidates, crowd)
+    rcnn.leave_out(found, candidates, crowd)
     assert found.tolist() == [-1, 0, 0, 2]
 
 

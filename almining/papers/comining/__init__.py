@@ -7,6 +7,7 @@ from almining.lazy import attach
 if TYPE_CHECKING:
     from almining.papers.comining import rivals as rivals
     from almining.papers.comining import views as views
+    from almining.papers.comining.audit import Audit as Audit
     from almining.papers.comining.cogeneration import cogenerate as cogenerate
     from almining.papers.comining.cogeneration import cogenerate_many as cogenerate_many
     from almining.papers.comining.config import Config as Config
@@ -18,6 +19,7 @@ __getattr__, __dir__ = attach(
     __name__,
     modules=["rivals", "views"],
     names={
+        "Audit": "almining.papers.comining.audit",
         "Config": "almining.papers.comining.config",
         "cogenerate": "almining.papers.comining.cogeneration",
         "cogenerate_many": "almining.papers.comining.cogeneration",

@@ -31,13 +31,10 @@ class Config:
         batch: images per step; each is seen twice.
         lr: learning rate.
         optimizer: as in `TrainConfig`.
-        schedule: as in `TrainConfig`.
+        schedule: as in `TrainConfig`: the rate is divided by 10 after 60k and after 80k steps.
         warmup: share of the steps in which the rate rises: 1k of 90k.
         weight_decay: as in `TrainConfig`.
         clip: as in `TrainConfig`.
-
-    Differs: the paper divides the rate by 10 after 60k and after 80k steps, where the default here
-    falls along a cosine.
     """
 
     min_score: float = 0.6
@@ -50,7 +47,7 @@ class Config:
     batch: int = 16
     lr: float = 0.01
     optimizer: Literal["sgd", "rmsprop", "adamw"] = "sgd"
-    schedule: Literal["cosine", "exponential", "constant"] = "cosine"
+    schedule: Literal["cosine", "exponential", "constant", "stepped"] = "stepped"
     warmup: float = 1 / 90
     weight_decay: float = 1e-4
     clip: float = 10.0
@@ -67,18 +64,22 @@ class Config:
 
     @classmethod
     def toy(cls) -> Config:
-        """Return values for some 800 scenes of 128 pixels on a CPU, trained from scratch.
+        """Return values for 800 scenes of 128 pixels on a CPU, under three minutes.
 
-        A short training is less sure of itself than one of 90k steps, so τ is lower; and
-        normalisation has to be learned.
+        The start is a backbone that knows single objects (the demo `retinanet_start`). So short a
+        training learns more safely with normalisation that learns, too. It is less sure of itself
+        than one of 90k steps, so τ is lower; and it takes one animal for another, so classes
+        compete: half of what was mined otherwise was an annotated object under another name.
         """
         return cls(
-            min_score=0.5,
+            min_score=0.4,
+            class_aware=False,
             frozen_norm=False,
-            steps=300,
-            batch=8,
-            lr=1.5e-3,
+            steps=640,
+            batch=4,
+            lr=1e-3,
             optimizer="adamw",
+            schedule="cosine",
             warmup=0.1,
         )
 

@@ -2,8 +2,8 @@
 
 Both views go through the detector in one forward. What it finds in each becomes, after
 co-generation, labels for the other (Eq. 1); the two losses are added (Eq. 2). Afterwards one branch
-detects, and costs nothing extra. The detector has to offer `losses_from`, as
-`detectors.onestage` does. Notebook: 03_comining_cogeneration.
+detects, and costs nothing extra. The detector has to offer `losses_from`, as `detectors.onestage`
+and `detectors.rcnn` do, there for the RPN and the box head. Notebook: 03_comining_cogeneration.
 
 Source: Co-mining (Wang et al., AAAI 2021) §3, Algorithm 1.
 Differs: both views share one batch, so batch normalisation that is not frozen sees both at once.

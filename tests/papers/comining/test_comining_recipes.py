@@ -9,6 +9,7 @@ from almining.cycle import run
 from almining.data.regimes import sparse
 from almining.data.scenes import make_scenes
 from almining.detectors.onestage import fcos, retinanet
+from almining.detectors.rcnn import FasterRCNN, faster_rcnn
 from almining.papers import comining
 from almining.papers.comining import Config, recipe, step
 from almining.records import Detections, Target
@@ -200,6 +201,11 @@ def test_a_run_of_one_cycle(make, scenes) -> None:
     assert len(history.rows) == 2 and not history.rows[1].picked
     before = start.state_dict()
     assert any(not torch.equal(before[k], v) for k, v in history.detector.state_dict().items())
+    calls: list[int] = []
+    counted = history.detector.model.backbone.register_forward_hook(lambda *_: calls.append(1))
+    assert type(history.detector) is type(start)
+    assert len(history.detector.detect([scenes.image(scenes.ids[0])])) >= 0 and calls == [1]
+    counted.remove()  # detecting is one branch's work
     again = run(
         recipe(config), start, scenes, oracle=None, budget=1, cycles=1, seed=0, progress=False
     )
@@ -207,25 +213,31 @@ def test_a_run_of_one_cycle(make, scenes) -> None:
     assert all(torch.equal(same[k], v) for k, v in history.detector.state_dict().items())
 
 
-def test_an_exploding_loss_stops_and_names_the_batch(scenes) -> None:
-    broken = retinanet(scenes.classes, seed=1)
+@pytest.mark.parametrize("make", [retinanet, fcos, faster_rcnn])
+def test_an_exploding_loss_stops_and_names_the_batch(make, scenes) -> None:
+    broken = make(scenes.classes, seed=1)
+    heads = {FasterRCNN: lambda model: model.roi_heads.box_predictor.cls_score}
+    last = heads.get(type(broken), lambda model: model.head.classification_head.cls_logits)
     with torch.no_grad():
-        broken.model.head.classification_head.cls_logits.bias += torch.inf
+        last(broken.model).bias += torch.inf
     made = recipe(replace(Config.toy(), steps=1, batch=2))
     with pytest.raises(FloatingPointError, match=rf"class logits are not finite.*{scenes.ids[0]}"):
         fit(broken, scenes, TrainConfig(steps=1, batch=4), step=made.step, seed=0, progress=False)
 
 
-def test_a_batch_of_empty_images_and_a_class_never_annotated() -> None:
+@pytest.mark.parametrize("make", [retinanet, fcos, faster_rcnn])
+def test_a_batch_of_empty_images_and_a_class_never_annotated(make) -> None:
     pool = make_scenes(2, seed=0)
-    detector = retinanet(pool.classes, seed=1)
+    detector = make(pool.classes, seed=1)
     images = [pool.image(i) for i in pool.ids]
     for target in (Target(boxes(), labels()), Target.unknown()):
         given = Batch(list(pool.ids), images, [target] * 2, pool, 0, 0.0)
         found = losses_of(detector, given, Config())
         assert (found["cls"] > 0) == target.complete and found["reg"] == 0
     one = Batch(list(pool.ids), images, [known((5, 5, 40, 40))] * 2, pool, 0, 0.0)
-    assert all(0 < value < 1e3 for value in losses_of(detector, one, Config()).values())
+    assert all(0 <= value < 1e3 for value in losses_of(detector, one, Config()).values())
+    outside = Batch(list(pool.ids), images, [known((200, 5, 260, 40))] * 2, pool, 0, 0.0)
+    assert losses_of(detector, outside, Config())["reg"] == 0
 
 
 def test_config_and_refusals(scenes) -> None:
@@ -233,6 +245,8 @@ def test_config_and_refusals(scenes) -> None:
     assert (paper.min_score, paper.nms_iou, paper.match_iou) == (0.6, 0.5, 0.4)
     assert (paper.steps, paper.batch, paper.lr, paper.view) == (90_000, 16, 0.01, "colour")
     assert paper.training().optimizer == "sgd" and paper.training().warmup == 1000 / 90_000
+    rates = [paper.training().rate(step) for step in (59_999, 60_000, 80_000)]
+    assert rates == pytest.approx([1, 0.1, 0.01])
     assert Config.toy().training().steps < 1000
     assert recipe().config == Config.toy() and recipe().query is None and recipe().mine is None
     mixed = scenes.updated({scenes.ids[0]: Target.unknown()}, cycle=1)

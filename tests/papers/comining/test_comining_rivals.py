@@ -119,22 +119,28 @@ def test_soft_sampling_by_hand() -> None:
     )
 
 
+def recalibrated(one: Anchored, confusion: float = 0.5, far: float = 0.1) -> Tensor:
+    return rivals.recalibrated_loss(one, confusion=confusion, far=far, weight=0.1)
+
+
 def test_background_recalibration_by_hand() -> None:
-    found = rivals.recalibrated_loss(given(first=-3.0), confusion=0.25)
+    found = recalibrated(given(first=-3.0))
     assert float(found[0, 1]) == pytest.approx(focal(sigmoid(-3), True))
-    assert float(found[1, 1]) == pytest.approx(focal(sigmoid(3), True), rel=1e-4)  # 0.95 > 0.75
-    assert float(found[2, 2]) == pytest.approx(focal(sigmoid(2), True), rel=1e-4)
-    assert float(found[1, 2]) == pytest.approx(focal(sigmoid(-1), False), rel=1e-4)
-    stricter = rivals.recalibrated_loss(given(), confusion=0.06)  # above 0.94
-    assert float(stricter[2, 2]) == pytest.approx(focal(sigmoid(2), False), rel=1e-4)
-    assert float(stricter[1, 1]) == pytest.approx(focal(sigmoid(3), True), rel=1e-4)
+    assert float(found[1, 1]) == pytest.approx(focal(sigmoid(3), False), rel=1e-4)  # near a box
+    assert float(found[2, 2]) == pytest.approx(0.1 * 3 * focal(sigmoid(2), True), rel=1e-4)
+    assert float(found[2, 1]) == pytest.approx(0.1 * focal(sigmoid(-3), False), rel=1e-4)
+    stricter = recalibrated(given(), confusion=0.1)  # mirrored above 0.9
+    assert float(stricter[2, 2]) == pytest.approx(0.1 * focal(sigmoid(2), False), rel=1e-4)
+    wider = recalibrated(given(), far=0.51)
+    assert float(wider[1, 1]) == pytest.approx(0.3 * focal(sigmoid(3), True), rel=1e-4)
+    assert float(wider[0, 2]) == pytest.approx(focal(sigmoid(-2), False))  # a positive's row
 
 
 def test_a_confident_background_is_pulled_up_instead_of_down() -> None:
     logits = torch.tensor([[-4.0, 3.0]] * 3, requires_grad=True)
     known = Target(boxes(), labels())
     one = Anchored(logits, torch.zeros(3, 2), boxes(*[(0, 0, 9, 9)] * 3), known.boxes, known.labels)
-    for loss, sign in ((one.focal(), 1), (rivals.recalibrated_loss(one, confusion=0.25), -1)):
+    for loss, sign in ((one.focal(), 1), (recalibrated(one), -1)):
         (gradient,) = torch.autograd.grad(loss.sum(), logits)
         assert (gradient[:, 1] * sign > 0).all()
 

@@ -106,6 +106,16 @@ def test_which_loss_reaches_which_part(
     detector.zero_grad()
 
 
+@pytest.mark.parametrize("target", [SEED, MINED, BARE])
+def test_distillation_on_proposals_reaches_what_it_does_on_samples(
+    detectors: dict[str, NoteRCNN], image: Tensor, target: Target
+) -> None:
+    detector = detectors["det-az-rpn-a"]
+    found = losses(detector, [image], [target], distill="proposals")
+    assert reached(detector, found["distill"]) == REACHES["distill"]
+    detector.zero_grad()
+
+
 def test_in_one_batch_each_row_goes_by_its_own_image(
     detectors: dict[str, NoteRCNN], image: Tensor
 ) -> None:

@@ -74,18 +74,18 @@ class Config:
     def toy(cls) -> Config:
         """Return values for some 240 scenes of 128 pixels, 12 seeds a class, on a CPU.
 
-        A short training is less sure of itself than a long one: T⁰ mined 3 boxes in 196 tagged
-        scenes at the paper's θ_b, and 75 at this one, 91% of them right (one seed).
+        A short training is less sure of itself than a long one: at this θ_b T⁰ mined 66 boxes in
+        126 tagged scenes, 89% of them right, as many as the paper's (one seed); at 0.9 it mined 22.
         """
         return cls(
             distill_until=2,
             distill_on="samples",
-            min_score=0.9,
+            min_score=0.7,
             iterations=4,
-            first_epochs=40,
-            epochs=4,
-            batch=8,
-            lr=1e-3,
+            first_epochs=16,
+            epochs=3,
+            batch=4,
+            lr=2e-3,
             optimizer="adamw",
             schedule="cosine",
         )

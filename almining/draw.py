@@ -19,6 +19,12 @@ from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnchoredOffsetbox, HPacker, TextArea, VPacker
 from torch import Tensor
 
+from almining.branches import branches as branches
+from almining.branches import mined as mined
+from almining.branches import pushes as pushes
+from almining.branches import steps as steps
+from almining.branches import tally as tally
+from almining.branches import tell_mined as tell_mined
 from almining.canvas import DARK, FONT, GREY, PALETTE, add_box, axes_for, figure, picture, settled
 from almining.canvas import blank as blank
 from almining.canvas import png as png
@@ -36,7 +42,18 @@ from almining.nested import add_pairs
 from almining.nested import pairs as pairs
 from almining.nested import selection as selection
 from almining.nested import tell as tell
+from almining.pastes import Paste as Paste
+from almining.pastes import Trial as Trial
+from almining.pastes import build_up as build_up
+from almining.pastes import pastes as pastes
+from almining.pastes import split as split
 from almining.records import Detections, Request, Target
+from almining.routes import Rows as Rows
+from almining.routes import kept as kept
+from almining.routes import masked as masked
+from almining.routes import routes as routes
+from almining.routes import tell_rows as tell_rows
+from almining.routes import trade as trade
 from almining.score import box_entropies
 from almining.sheets import sheet as sheet
 

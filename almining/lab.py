@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +25,36 @@ from almining.data.scenes import make_scenes
 from almining.data.street import make_street
 from almining.detectors.dense import dense
 from almining.detectors.dense_boxes import HEIGHT
+from almining.detectors.onestage import retinanet
 from almining.detectors.rcnn import faster_rcnn, reuse
+from almining.detectors.sigmoid import fast_rcnn
 from almining.detectors.weak import mist
+from almining.papers.note_rcnn import Config, initialise
 from almining.rng import derive, generator
 from almining.train import TrainConfig, fit
 
 # the detector a cycle starts from, where the demo itself knows too much
-START = {"faster_rcnn": "faster_rcnn_start", "mist": "mist", "dense": "dense"}
+START = {
+    "fast_rcnn": "fast_rcnn",
+    "faster_rcnn": "faster_rcnn_start",
+    "mist": "mist",
+    "dense": "dense",
+    "retinanet": "retinanet_start",
+    "note_rcnn": "source",
+}
 # images that start out complete: a weakly supervised detector starts from tags alone, a per-pixel
 # one from what it knows of streets by day; of one's own images it has to see some
-LABELLED = {"faster_rcnn": 20, "mist": 0, "dense": 0}
+LABELLED = {
+    "fast_rcnn": 80,
+    "faster_rcnn": 20,
+    "mist": 0,
+    "dense": 0,
+    "retinanet": 0,
+    "note_rcnn": 12,
+}
+UNTAGGED = ("fast_rcnn", "dense")  # nothing is known of the images that are not labelled
 OWN_LABELLED = LABELLED | {"dense": 20}
+TAUGHT = {"mist": "new heads were trained on tags", "retinanet": "new heads know nothing yet"}
 FILM, TEST_FILM = 40, 10  # frames of a film of the toy street
 CACHE = Path("_runs", "proposals")  # what is found there is not proposed again
 TEST_SEED = 900_000
@@ -48,7 +67,7 @@ class Lab:
     """What a notebook works with.
 
     Args:
-        pool: what is known at the start: some images complete, the others tagged.
+        pool: what is known at the start: some images complete, the others tagged; or all sparse.
         hidden: the truth, for a simulated oracle.
         test: complete images to measure on.
         detector: the start, M⁰, trained on the complete images of such a pool.
@@ -76,6 +95,7 @@ def setup(
     seed: int = 0,
     images: int | None = None,
     labelled: int | None = None,
+    level: regimes.Level = "hard",
     test: int | None = None,
     data: str | None = None,
     device: str | None = None,
@@ -84,12 +104,18 @@ def setup(
 
     Args:
         name: the kind of detector: `"faster_rcnn"`; `"mist"`, which learned from tags alone and
-            keeps region proposals in `_runs/proposals`; or `"dense"`, which knows the toy street
-            by day, where the pool is films at dusk, 40 frames each.
+            keeps region proposals in `_runs/proposals`; `"dense"`, which knows the toy street by
+            day, where the pool is films at dusk, 40 frames each; `"retinanet"`, whose backbone
+            knows single objects and whose heads know nothing, with a sparse pool; `"note_rcnn"`,
+            made from a source detector of some classes, where the pool is of the others; or
+            `"fast_rcnn"`, of one-vs-rest heads, which learned from 60 labelled scenes and keeps
+            region proposals, too.
         seed: which scenes are drawn, and which images start out labelled.
         images: size of the pool; by default 240, or 2400 at full scale, or all of the reader's own.
-        labelled: how many of them start out complete, the others are tagged, or for `"dense"`
-            unlabelled; by default 20, none for `"mist"` and, in the toy world, for `"dense"`.
+        labelled: how many of them start out complete, the others are tagged, or for `"dense"` and
+            `"fast_rcnn"` unlabelled; by default 20, 80 for `"fast_rcnn"`, none for `"mist"` and, in
+            the toy world, for `"dense"`. For `"note_rcnn"` so many hold a class, on average: 12.
+        level: how many boxes `"retinanet"`'s pool has lost, as in `regimes.sparse`.
         test: number of test images, likewise.
         data: overrides `ALMINING_DATA`.
         device: overrides `ALMINING_DEVICE`.
@@ -99,6 +125,8 @@ def setup(
     """
     if name not in START:
         raise ValueError(f"name = {name!r}: there is a lab for {', '.join(START)}")
+    if name == "retinanet" and labelled is not None:
+        raise ValueError(f"labelled = {labelled}: every image of 'retinanet' is sparse; give level")
     where = _device(device)
     scale = SCALES[_scale(where)]
     source = data or os.environ.get("ALMINING_DATA") or "toy"
@@ -110,30 +138,37 @@ def setup(
                 f"seed = {seed}: scenes of {TEST_SEED} and up are test scenes and the demos' own; "
                 "choose a lower seed"
             )
-        make = _films if name == "dense" else make_scenes
+        makers: dict[str, Callable[..., Pool]] = {"dense": _films, "note_rcnn": target_scenes}
+        make = makers.get(name, make_scenes)
         hidden = make(scale["images"] if images is None else images, seed=seed)
         held_out = make(scale["test"] if test is None else test, seed=TEST_SEED)
-        pool = _start(name, hidden, labelled, seed)
+        pool = _start(name, hidden, labelled, level, seed)
         detector = _remembering(demo.load_demo(START[name], device=where))
+        if name == "note_rcnn":
+            detector = initialise(pool, detector, seed=derive(seed, "start"), progress="start")
         return Lab(
             pool, hidden, held_out, detector, where, True, f"toy world, {pool!r}, on {where}"
         )
     hidden, held_out = _read(source, seed, images, test)
-    pool = _start(name, hidden, labelled, seed)
+    pool = _start(name, hidden, labelled, level, seed)
     detector = _own_start(name, pool, seed, where)
     found = len({*hidden.findings, *held_out.findings})
     note = (
         f"{source.partition(':')[0]} data, {pool!r}, on {where}; "
-        f"new heads were trained on {'tags' if name == 'mist' else 'the labelled images'}; "
+        f"{TAUGHT.get(name, 'new heads were trained on the labelled images')}; "
         f"{found} findings, "
         "see .hidden.findings and .test.findings"
     )
     return Lab(pool, hidden, held_out, detector, where, False, note)
 
 
-def _start(name: str, hidden: Pool, labelled: int, seed: int) -> Pool:
+def _start(name: str, hidden: Pool, labelled: int, level: regimes.Level, seed: int) -> Pool:
+    if name == "retinanet":
+        return regimes.sparse(hidden, level, seed=seed)
+    if name == "note_rcnn":
+        return regimes.seeds_and_tags(hidden, labelled, seed=seed)
     keep = min(labelled, len(hidden))
-    return regimes.unlabelled(hidden, keep=keep, seed=seed, tags=name != "dense")
+    return regimes.unlabelled(hidden, keep=keep, seed=seed, tags=name not in UNTAGGED)
 
 
 def _films(frames: int, *, seed: int) -> Pool:
@@ -141,6 +176,19 @@ def _films(frames: int, *, seed: int) -> Pool:
     length = TEST_FILM if seed == TEST_SEED else FILM
     pool = make_street(-(-frames // length), length, seed=seed, domain="dusk")
     return pool.subset(pool.ids[:frames])
+
+
+def target_scenes(images: int, *, seed: int, density: str = "voc") -> Pool:
+    """Return so many scenes with objects that NOTE-RCNN's source detector does not know.
+
+    Args:
+        images: how many.
+        seed: which ones, as in `make_scenes`.
+        density: likewise.
+    """
+    scenes = make_scenes(2 * images + 8, seed=seed, density=density)  # the others hold none
+    _, pool = regimes.source_target(scenes, demo.describe(START["note_rcnn"])["classes"])
+    return pool.subset(pool.ids[:images])
 
 
 def _device(asked: str | None) -> torch.device:
@@ -225,6 +273,18 @@ def _some(pool: Pool, most: int | None, seed: int) -> Pool:
 
 def _own_start(name: str, pool: Pool, seed: int, device: torch.device) -> Any:
     """Train new heads on what is known of the reader's own images, over the demo's backbone."""
+    if name == "retinanet":  # all of its training is the paper's
+        fresh = retinanet(pool.classes, min_size=240, max_size=400, seed=seed)
+        start = demo.load_demo(START[name]).model.backbone.state_dict()
+        fresh.model.backbone.load_state_dict(start)
+        return fresh.to(device).eval()
+    if name == "note_rcnn":
+        source = faster_rcnn(demo.describe(START[name])["classes"], min_size=240, max_size=400)
+        source.load_state_dict(demo.load_demo(START[name]).state_dict())
+        toy, seeds = Config.toy(), max(1, len(complete_ids(pool)))
+        config = replace(toy, first_epochs=START_STEPS.get(device.type, 150) * toy.batch / seeds)
+        source = source.to(device)
+        return initialise(pool, source, config, seed=derive(seed, "start"), progress="start")
     known, steps = demo.load_demo(name), START_STEPS.get(device.type, 150)
     detector: Any
     if name == "mist":
@@ -235,12 +295,20 @@ def _own_start(name: str, pool: Pool, seed: int, device: torch.device) -> Any:
         detector = _remembering(detector.to(device))
         detector.standardise(pool.image(image_id) for image_id in pool.ids[:100])
         ids, schedule = list(pool.ids), TrainConfig(steps, batch=4, lr=3e-4, weight_decay=1e-2)
+    elif name == "fast_rcnn":
+        options = demo.describe(name)["options"]
+        detector = fast_rcnn(pool.classes, seed=seed, size=240, max_size=400, **options)
+        detector.backbone.load_state_dict(known.backbone.state_dict())
+        detector.head.layers.load_state_dict(known.head.layers.state_dict())
+        detector = _remembering(detector.to(device))
+        ids = complete_ids(pool)
+        schedule = TrainConfig(steps, batch=4, lr=1e-3, weight_decay=1e-2)
     elif name == "dense":
         detector = _own_dense(pool, known, seed).to(device)
         ids, schedule = complete_ids(pool), TrainConfig(steps, batch=4, lr=2e-3)
     else:
-        fresh = faster_rcnn(pool.classes, min_size=240, max_size=400, seed=seed)
-        detector = reuse(fresh, known).to(device)
+        untrained = faster_rcnn(pool.classes, min_size=240, max_size=400, seed=seed)
+        detector = reuse(untrained, known).to(device)
         ids, schedule = complete_ids(pool), TrainConfig(steps, batch=4, lr=2e-3)
     fit(detector, pool, schedule, ids=ids, seed=derive(seed, "start"), progress="start")
     return detector.eval()

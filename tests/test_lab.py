@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from almining import lab
+from almining import demo, lab
 from almining.cycle import run
 from almining.data.street import make_street
 from almining.label import Simulated
-from almining.papers import baselines, bib, divergence
+from almining.papers import baselines, bib, divergence, note_rcnn
 
 
 def test_the_toy_world_is_the_default() -> None:
@@ -46,6 +46,18 @@ def test_the_weakly_supervised_lab_starts_from_tags_and_remembers_proposals(
     assert again.boxes.equal(one.boxes) and again.scores.equal(one.scores)
     some = lab.setup("mist", images=3, labelled=2, test=1).pool
     assert repr(some) == "Pool(3: 2 complete, 1 tagged)"
+
+
+def test_the_one_vs_rest_lab_knows_nothing_of_what_is_not_labelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    made = lab.setup("fast_rcnn", images=3, labelled=1, test=1)
+    assert made.toy and repr(made.pool) == "Pool(3: 1 complete, 2 unlabelled)"
+    (one,) = made.detector.detect([made.pool.image(made.pool.ids[0])])
+    assert len([*tmp_path.glob("_runs/proposals/*")]) == 1
+    assert one.probs is not None and made.detector.classes == made.pool.classes
+    assert 3 * lab.LABELLED["fast_rcnn"] == lab.SCALES["small"]["images"]
 
 
 @pytest.fixture
@@ -160,6 +172,18 @@ def test_the_dense_lab_is_of_unlabelled_films_at_dusk() -> None:
     )
 
 
+def test_ones_own_images_for_one_vs_rest_heads(
+    voc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lab, "START_STEPS", {"cpu": 1})
+    monkeypatch.chdir(tmp_path)
+    made = lab.setup("fast_rcnn", data=f"voc:{voc}", labelled=2, device="cpu")
+    assert repr(made.pool) == "Pool(4: 2 complete, 2 unlabelled)"
+    assert "new heads were trained on the labelled images" in made.note
+    assert made.detector.rules == demo.load_demo("fast_rcnn").rules
+    assert made.detector.head.classify.out_features == len(made.pool.classes)
+
+
 def test_ones_own_images_for_a_per_pixel_detector(
     voc: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,6 +211,59 @@ def test_ones_own_images_for_a_per_pixel_detector(
         ValueError, match=r"0 images are labelled and hold no box.*larger labelled="
     ):
         lab.setup("dense", data=f"voc:{voc}", labelled=0, device="cpu")
+
+
+@pytest.fixture
+def quick_note(monkeypatch: pytest.MonkeyPatch) -> None:
+    few = {"first_epochs": 0.1, "batch": 2, "optimizer": "adamw", "lr": 1e-3}
+    monkeypatch.setattr(note_rcnn.Config, "toy", lambda: note_rcnn.Config(**few))
+
+
+@pytest.mark.filterwarnings("ignore:no seed image holds:UserWarning")
+def test_the_lab_of_seeds_and_tags_is_of_classes_the_source_does_not_know(quick_note) -> None:
+    made = lab.setup("note_rcnn", images=8, labelled=1, test=3, device="cpu")
+    assert made.toy and repr(made.pool) in made.note and len(made.pool) == 8
+    assert {made.pool.target(i).state for i in made.pool.ids} == {"complete", "tagged"}
+    assert made.hidden.ids == made.pool.ids and len(made.test) == 3
+    assert made.pool.classes == made.test.classes == made.detector.classes
+    assert made.detector.source.classes == ("car", "taxi", "boat", "plane")
+    assert not set(made.pool.classes) & set(made.detector.source.classes)
+    (found,) = made.detector.detect([made.test.image(made.test.ids[0])])
+    assert found.probs.shape[1] == 5
+    crowd = [lab.target_scenes(4, seed=3, density=density) for density in ("voc", "coco")]
+    assert sum(len(crowd[1].target(i)) for i in crowd[1].ids) > 4
+    assert crowd[0].ids != crowd[1].ids or not crowd[0].image(crowd[0].ids[0]).equal(
+        crowd[1].image(crowd[1].ids[0])
+    )
+
+
+def test_ones_own_images_for_seeds_and_tags(
+    quick_note, voc: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lab, "START_STEPS", {"cpu": 1})
+    made = lab.setup("note_rcnn", data=f"voc:{voc}", labelled=2, device="cpu")
+    assert not made.toy and repr(made.pool) == "Pool(4: 2 complete, 2 tagged)"
+    assert made.detector.classes == ("cell",) and made.detector.variant == "det-az-rpn-a"
+    assert made.detector.source.model.transform.min_size == (240,)
+
+
+def test_the_one_stage_lab_starts_from_a_sparse_pool() -> None:
+    made = lab.setup("retinanet", images=4, test=2, level="extreme", device="cpu")
+    assert made.toy and repr(made.pool) == "Pool(4: 4 sparse)" and not made.detector.training
+    assert all(len(made.pool.target(one)) == 1 for one in made.pool.ids)
+    assert all(made.hidden.target(one).complete for one in made.pool.ids) and len(made.test) == 2
+    assert lab.setup("retinanet", images=4, test=1).pool.target(made.pool.ids[0]).state == "sparse"
+    with pytest.raises(ValueError, match=r"labelled = 3: every image of 'retinanet' is sparse"):
+        lab.setup("retinanet", images=4, labelled=3)
+
+
+def test_ones_own_images_for_a_one_stage_detector(voc: Path) -> None:
+    made = lab.setup("retinanet", data=f"voc:{voc}", level="hard", device="cpu")
+    assert not made.toy and repr(made.pool) == "Pool(4: 4 sparse)"
+    assert made.detector.classes == ("cell",) and "new heads know nothing yet" in made.note
+    known = demo.load_demo("retinanet_start").model.backbone.state_dict()
+    taken = made.detector.model.backbone.state_dict()
+    assert all(value.equal(known[name]) for name, value in taken.items())
 
 
 def test_images_and_test_limit_ones_own_pool(voc: Path, monkeypatch: pytest.MonkeyPatch) -> None:

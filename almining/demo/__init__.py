@@ -19,8 +19,10 @@ from safetensors.torch import save_file
 FOLDER = Path(__file__).parent
 MAKERS = {
     "dense": ("almining.detectors.dense", "dense"),
+    "fast_rcnn": ("almining.detectors.sigmoid", "fast_rcnn"),
     "faster_rcnn": ("almining.detectors.rcnn", "faster_rcnn"),
     "mist": ("almining.detectors.weak", "mist"),
+    "retinanet": ("almining.detectors.onestage", "retinanet"),
 }
 
 

@@ -38,12 +38,15 @@ LAYERS = {
     "select": 1,
     "ledger": 1,
     "evaluate": 2,
+    "branches": 2,
     "canvas": 2,
     "claims": 1,
     "curves": 2,
     "draw": 2,
     "heat": 2,
     "nested": 2,
+    "pastes": 2,
+    "routes": 2,
     "sheets": 2,
     "label": 2,
     "loader": 2,
@@ -65,7 +68,9 @@ LAYERS = {
     "lab": 7,
 }
 GROUPS = {
-    **dict.fromkeys(("canvas", "curves", "heat", "nested", "sheets"), "draw"),
+    **dict.fromkeys(
+        ("branches", "canvas", "curves", "heat", "nested", "pastes", "routes", "sheets"), "draw"
+    ),
     **dict.fromkeys(("recipe", "history", "fingerprints", "journal"), "cycle"),
 }
 FORBIDDEN_MODULES = {

@@ -4,7 +4,8 @@
     python data_scripts/claims_note_rcnn.py --all        # every claim; hours on a CPU
 
 What is there is not run again. A claim that lacks runs stands there as `not run`. Where the paper
-has no number, what its figure shows is said in words.
+has no number, what its figure shows is said in words. Distillation is on the regions that the heads
+learn from, as in `Config.toy()`; the paper's is on all proposals.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ IMAGES, TEST, SEEDS = 200, 150, 12  # of the target classes; seeds of a class, o
 SHORT, USUAL, LONG, SWITCH = 4, 5, 8, 4  # iterations; half-distill distils up to SWITCH
 MANY = 200  # seeds of a class: Table 3 begins with all of COCO
 SIZES = (33, 55, 76, 96)
-TOY = Config.toy()
+# longer than a notebook has time for, which is what Config.toy() is: tried on scenes of seed 100,
+# AP50 went from .468 to .542 in 3 iterations, where Config.toy() went from .415 to .433
+TOY = replace(Config.toy(), first_epochs=40, epochs=4, batch=8, lr=1e-3, min_score=0.8)
 CLOSE = 0.02  # AP50 or precision: "as good as equal"
 Figure = Callable[[Run], float]
 
@@ -52,6 +55,7 @@ RIVALS = {
 ARMS |= {arm: {"rival": arm} for arm in RIVALS}
 MORE = {"iterations": SHORT, "images": 800}
 ARMS |= {f"{size} seeds": {"seeds": size} | MORE for size in (*SIZES, MANY)}
+ARMS[f"{MANY} seeds"]["images"] = 1600  # Table 3 has more tagged images than seeds
 HEADLINES = ("naive", "note-rcnn", "distilled")
 # Table 2, each above the one before
 LADDER = dict(
@@ -153,6 +157,25 @@ def rise(text: str, paper: str, arm: str, later: int, before: int, **more: Any) 
     return Claim(text, paper, names, after(later), after(before), of=arm, **more)
 
 
+def taught_is(
+    words: tuple[str, str], paper: tuple[float, float], name: str, iteration: int, shape: str
+) -> Claim:
+    """Return the claim that distillation makes more, or less, of something, as the paper has it.
+
+    Args:
+        words: what boxes are with distillation, if it is more and if it is less.
+        paper: its figures without and with distillation.
+        name: of the figure, as in `mined`.
+        iteration: which one.
+        shape: how to print a difference.
+    """
+    arms, word, difference = ("distilled", "note-rcnn"), words[0], paper[1] - paper[0]
+    if difference < 0:
+        arms, word = arms[::-1], words[1]
+    text = f"(d) with it boxes are {word}, iteration {iteration}"
+    return Claim(text, format(abs(difference), shape), arms, mined(name, iteration))
+
+
 def of_heads() -> list[Claim]:
     """Return claims (a) to (c)."""
     late, early, end = mean(5, LONG), mean(1, SHORT), f"iterations 5 to {LONG}"
@@ -197,12 +220,10 @@ def of_distillation() -> list[Claim]:
         Claim(holds, "+0.016", names[::-1], fifth, first, of=taught, within=CLOSE),
         Claim(faster, paper, (plain, taught), growth),
     ]
-    for t, (low, high) in enumerate(PRECISION, start=1):
-        text = f"(d) with it boxes are more precise, iteration {t}"
-        rows.append(Claim(text, f"{high - low:+.3f}", (taught, plain), mined("precision", t)))
-    for t, (more, fewer) in enumerate(BOXES, start=1):
-        text = f"(d) with it boxes are fewer, iteration {t}"
-        rows.append(Claim(text, f"{more - fewer:+d}", (plain, taught), mined("mined", t)))
+    for t, figures in enumerate(PRECISION, start=1):
+        rows.append(taught_is(("more precise", "less precise"), figures, "precision", t, "+.3f"))
+    for t, figures in enumerate(BOXES, start=1):
+        rows.append(taught_is(("more", "fewer"), figures, "mined", t, "+d"))
     ahead, caught = "(e) half-distill is ahead, iterations 1 to 3", "(e) it is caught up with"
     rows += [
         Claim(ahead, "ahead (Fig. 8)", (half, none), mean(1, 3)),

@@ -50,11 +50,11 @@ def rows_of(history: Any, audits: Mapping[int, Mapping[str, float]]) -> list[dic
     for row in history.rows:
         found = audits.get(row.cycle, {})
         kept = {key: found[key] for key in list(HEADS)[2:] if key in found}
-        rows.append({"iteration": row.cycle, "AP50": row.metrics["AP50"], **_plain(kept)})
+        rows.append({"iteration": row.cycle, **_plain({"AP50": row.metrics["AP50"], **kept})})
     return rows
 
 
-def curve(detector: Any, pool: Pool, hidden: Pool, config: Config) -> list[dict[str, float]]:
+def curve(detector: Any, pool: Pool, hidden: Pool, config: Config) -> list[dict[str, float | None]]:
     """Return number and precision of what a detector mines at some θ_b.
 
     Args:
@@ -68,8 +68,8 @@ def curve(detector: Any, pool: Pool, hidden: Pool, config: Config) -> list[dict[
     found = []
     for bound in (0.0, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99):
         if kept := int((scores > bound).sum()):
-            share = float(precision[kept - 1])
-            found.append({"above": bound, "boxes": int(counts[kept - 1]), "precision": share})
+            row = {"boxes": int(counts[kept - 1]), "precision": float(precision[kept - 1])}
+            found.append(_plain({"above": bound, **row}))
     return found
 
 
@@ -124,6 +124,8 @@ def main() -> None:
         test=lab.test,
         seed=0,
     )
+    if history.interrupted:
+        raise KeyboardInterrupt(history.interrupted)
     content: dict[str, Any] = {"data": asked.root.name, "images": len(lab.pool)}
     content |= {"seeds": len(labelled(lab.pool)), "test": len(lab.test)}
     content |= {"min_score": config.min_score, "rows": rows_of(history, audits)}

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 import almining as al
 from almining.data.formats.write_voc import write_voc
+from almining.data.pool import Pool
 from almining.data.scenes import make_scenes
 from almining.papers.note_rcnn import Config
 from data_scripts import note_rcnn_real
@@ -22,6 +26,33 @@ def test_a_table_has_a_line_for_each_iteration() -> None:
     lines = note_rcnn_real.table(content).splitlines()
     assert len(lines) == 8 and lines[2] == "| 0 | 0.250 |  |  |  |  |  |  |"
     assert lines[3] == "| 1 | 0.250 | 7 | 0.500 |  |  | 2 |  |" and lines[-1] == "| 0.3 | 9 |  |"
+
+
+def test_what_json_does_not_have_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = SimpleNamespace(cycle=1, metrics={"AP50": math.nan})
+    rows = note_rcnn_real.rows_of(
+        SimpleNamespace(rows=[row]), {1: {"mined": 2, "recall": math.nan}}
+    )
+    assert rows == [{"iteration": 1, "AP50": None, "mined": 2, "recall": None}]
+    scores, counts, share = np.array([0.8, 0.4]), np.array([1, 2]), np.array([math.nan, 1.0])
+    monkeypatch.setattr(note_rcnn_real, "precision_curve", lambda *_: (scores, counts, share))
+    monkeypatch.setattr(note_rcnn_real, "mine_pool", lambda *_: {})
+    found = note_rcnn_real.curve(None, make_scenes(1, seed=0), Pool((), {}, {}), Config())
+    assert found[0] == {"above": 0.0, "boxes": 2, "precision": 1.0}
+    assert found[-1] == {"above": 0.7, "boxes": 1, "precision": None}  # of ignored ones only
+
+
+def test_a_run_that_was_stopped_writes_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["note_rcnn_real", "voc", "--file", str(tmp_path / "a.json")])
+    lab = SimpleNamespace(detector=None, pool=None, test=None)
+    monkeypatch.setattr(al.lab, "setup", lambda *_, **__: lab)
+    stopped = SimpleNamespace(interrupted="in cycle 1")
+    monkeypatch.setattr(al.cycle, "run", lambda *_, **__: stopped)
+    with pytest.raises(KeyboardInterrupt, match="in cycle 1"):
+        note_rcnn_real.main()
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.filterwarnings("ignore:no seed image holds:UserWarning")

@@ -66,7 +66,8 @@ def initialise(
             f"{pool!r} has no seed image, complete and drawn by a person, to begin with; "
             "see data.regimes.seeds_and_tags"
         )
-    held = {label for image_id in seeds for label in pool.target(image_id).labels.tolist()}
+    shown = [pool.target(image_id) for image_id in seeds]
+    held = {label for one in shown for label in one.labels[~one.ignore].tolist()}
     bare = [name for label, name in enumerate(pool.classes, start=1) if label not in held]
     if bare:
         text = f"no seed image holds {', '.join(bare)}: of these no box is found, nor mined"

@@ -39,7 +39,7 @@ RIDGE = 0.1
 
 
 def frcn_semi_mil(config: Config | None = None) -> Recipe:
-    """Return a plain Faster R-CNN on boxes mined by SemiMIL; no box of a seed is used.
+    """Return a plain Faster R-CNN on boxes mined by SemiMIL; seed images are left out altogether.
 
     One cycle is all of it; it trains as long as NOTE-RCNN does in all iterations. The detector is
     one of the variant `"naive"` with a source, untrained.

@@ -202,6 +202,9 @@ def test_classes_without_a_seed_are_told_of(small) -> None:
     label = 1 + pool.classes.index("cat")
     cats = [i for i in pool.ids if label in pool.target(i).labels.tolist()]
     few = pool.updated({i: Target.unknown({label}) for i in cats}, cycle=0)
+    one, *cats = cats  # a seed image in which every cat is ignored
+    ignored = replace(pool.target(one), ignore=pool.target(one).labels == label)
+    few = few.updated({one: ignored}, cycle=0)
     config = replace(Config.toy(), first_epochs=0.1, distill="never")
     with pytest.warns(UserWarning, match="no seed image holds cat: of these no box is found"):
         made = initialise(few, source, config, seed=0, progress=False)

@@ -14,7 +14,9 @@ import hashlib
 import math
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -34,6 +36,7 @@ from almining.progress import bar
 
 SIZES = (0.18, 0.25, 0.36, 0.5, 0.7, 1.0)
 RATIOS = (0.5, 1.0, 2.0)
+_keeps: ContextVar[bool] = ContextVar("almining.data.proposals", default=True)
 
 
 class Proposer(Protocol):
@@ -161,7 +164,8 @@ class Cached:
         if boxes is None:
             boxes = self.proposer(image)
             check_boxes(boxes, f"boxes of {self.key}")
-            _write(path, boxes)
+            if _keeps.get():
+                _write(path, boxes)
         return boxes.to(image.device)
 
 
@@ -179,6 +183,16 @@ def cached(proposer: Proposer, folder: str | Path) -> Cached:
     True
     """
     return Cached(proposer, Path(folder))
+
+
+@contextmanager
+def forgetting() -> Iterator[None]:
+    """Let nothing new be `cached` inside: the images are made up, and never seen again."""
+    token = _keeps.set(False)
+    try:
+        yield
+    finally:
+        _keeps.reset(token)
 
 
 def recall(

@@ -62,6 +62,8 @@ def recipe(config: Config | None = None, *, watch: Watch | None = None) -> Recip
             be ambiguous.
 
     Source: SSM §3.2, Algorithm 1; Table 1 c and d for `only`.
+    Differs: the paper's *AL* alone asks about regions of low confidence; here, as in the whole,
+    about those of low consistency that several classes claim.
     """
     config = Config.toy() if config is None else config
     name = "ssm" if config.only is None else f"{config.only}_only"

@@ -21,6 +21,7 @@ from torch.nn.functional import interpolate
 
 from almining.boxes import containment, flip
 from almining.checks import check_choice, check_whole
+from almining.data.proposals import forgetting
 from almining.papers.ssm.equations import Average, image_terms, mean_term
 from almining.records import Detections
 
@@ -83,7 +84,8 @@ def revisit(
             continue
         count = 1 if how == "flip" else copies
         made = [_copied(image, regions.boxes.cpu(), how, generator) for _ in range(count)]
-        seen = [one.to("cpu") for one in detector.detect([copy.image for copy in made])]
+        with forgetting():
+            seen = [one.to("cpu") for one in detector.detect([copy.image for copy in made])]
         for row, label in enumerate(regions.labels.tolist()):
             some = [
                 (one, copy.boxes[row])

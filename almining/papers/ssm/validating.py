@@ -19,6 +19,7 @@ from torch import Tensor
 
 from almining.checks import check_choice, check_class, check_one_box, check_whole
 from almining.data.pool import Pool
+from almining.data.proposals import forgetting
 from almining.data.quarantine import CURRENT, Quarantine
 from almining.detectors.base import device_of, offers
 from almining.papers.ssm.contexts import draw_contexts, lacking
@@ -67,8 +68,8 @@ class Way(NamedTuple):
 
     Args:
         batch: images that the detector looks at together.
-        pack: the most pastes in one image; those of different classes only share images that
-            suit them all.
+        pack: the most pastes in one image; those of different classes, or of images that suit
+            themselves, only share images where enough suit them all.
         head: take the probabilities of the pasted box itself, by the detector's `regions`, instead
             of looking for it.
     """
@@ -186,7 +187,8 @@ def _look(detector: Any, canvases: Sequence[Canvas], head: bool) -> list[list[De
     device = device_of(detector)
     images = [canvas.image.to(device) for canvas in canvases]
     if not head:
-        found = [one.to("cpu") for one in detector.detect(images)]
+        with forgetting():
+            found = [one.to("cpu") for one in detector.detect(images)]
         return [[one] * len(canvas.rows) for one, canvas in zip(found, canvases, strict=True)]
     said = detector.regions(images, [canvas.boxes.to(device) for canvas in canvases])
     rows = [torch.arange(len(canvas.rows)).split(1) for canvas in canvases]
@@ -248,7 +250,9 @@ def _packs(
             if regions[members[-1]].label != regions[row].label:
                 mine = set(known)
                 shared = [image_id for image_id in shared if image_id in mine]
-            if regions[members[0]].label == regions[row].label or len(shared) >= count:
+            own = {regions[one].image_id for one in (*members, row)}.intersection(shared)
+            alike = regions[members[0]].label == regions[row].label and not own
+            if alike or len(shared) - len(own) >= count:
                 packs[-1] = ([*members, row], shared)
                 continue
         packs.append(([row], known))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from almining.data.formats.files import BrokenImageError
 from almining.data.pool import DataError, Pool
+from almining.data.proposals import Grid, cached
 from almining.data.quarantine import Quarantine
 from almining.data.scenes import make_scenes
 from almining.demo import load_demo
@@ -23,6 +24,7 @@ from almining.papers.ssm import (
     cut,
     lacking,
     paste,
+    revisit,
     validate,
     validating,
 )
@@ -191,6 +193,37 @@ def test_a_region_never_goes_into_its_own_image() -> None:
     for way in ("single", "packed"):
         for region, one in zip(asked, run(Finder(), pool, asked, way=way, images=9), strict=True):
             assert region.image_id not in one.contexts and len(one.contexts) >= 3
+
+
+def test_regions_share_images_only_where_their_own_leave_enough() -> None:
+    targets = {str(i): Target.unknown([1 + i % 3]) for i in range(9)}  # tagged: each lacks a class
+    pool = Pool(CLASSES, targets, Spots())
+    asked = [Region(str(i), BOX, 1) for i in (1, 2, 4, 5, 7, 8)]  # all that lack class 1
+    for way in WAYS:
+        assert [len(one.contexts) for one in run(Finder(), pool, asked, way=way)] == [5] * 6
+
+
+class Grown(Finder):
+    """Asks a proposer first, as detectors on given proposals do."""
+
+    proposer: Any
+
+    def detect(self, images: list[Tensor]) -> list[Detections]:
+        for image in images:
+            self.proposer(image)
+        return super().detect(images)
+
+
+def test_what_is_proposed_for_a_paste_is_not_kept(tmp_path: Path) -> None:
+    pool, detector = spots(15), Grown()
+    detector.proposer = cached(Grid(sizes=(0.5,)), tmp_path)
+    run(detector, pool, ASKED)
+    assert list(tmp_path.iterdir()) == []
+    found = detector.detect([pool.image("9")])
+    assert len(list(tmp_path.iterdir())) == 1
+    how = {"generator": generator(0, "revisit"), "how": "rescale"}
+    revisit(detector, [pool.image("9")], found, **how)
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 # bad inputs

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from unittest.mock import patch
 
 from almining.data.fetch.download import Rules
 
@@ -24,8 +26,11 @@ class Server:
         moved: where a path redirects to.
         ranges: whether parts are served.
         marks: whether ETags are sent.
+        strict: whether If-Range is heeded.
         weak: whether they are weak ones.
-        lies: what to say in Content-Range.
+        lies: what to say in Content-Range, to whatever is asked.
+        heads: headers to send besides.
+        length: whether to say how long a file is.
         asked: (path, Range) of every request.
     """
 
@@ -37,6 +42,9 @@ class Server:
     marks: bool = True
     weak: bool = False
     lies: str = ""
+    strict: bool = True
+    heads: dict[str, str] = field(default_factory=dict)
+    length: bool = True
     asked: list[tuple[str, str | None]] = field(default_factory=list)
     base: str = ""
 
@@ -67,7 +75,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
-        if "Content_Length" not in headers:
+        if "Content_Length" not in headers and self.site.length:
             self.send_header("Content-Length", "0")
         self.send_header("Connection", "close")
         self.end_headers()
@@ -76,14 +84,20 @@ class _Handler(BaseHTTPRequestHandler):
         site = self.site
         tag = f'"{hashlib.sha256(content).hexdigest()}"'
         tag = f"W/{tag}" if site.weak else tag
-        headers = {"ETag": tag} if site.marks else {}
+        headers = {"ETag": tag, **site.heads} if site.marks else {**site.heads}
         start = 0
-        if asked and site.ranges and self.headers.get("If-Range") == tag:
+        heeded = not site.strict or self.headers.get("If-Range") == tag
+        if asked and site.ranges and heeded:
             start = int(re.fullmatch(r"bytes=(\d+)-", asked)[1])
+        if start >= max(1, len(content)):
+            return self._head(416)
+        if start or site.lies:
             said = site.lies or f"bytes {start}-{len(content) - 1}/{len(content)}"
             headers["Content_Range"] = said
         body = content[start:]
-        self._head(206 if start else 200, Content_Length=str(len(body)), **headers)
+        if site.length:
+            headers["Content_Length"] = str(len(body))
+        self._head(206 if start or site.lies else 200, **headers)
         self.wfile.write(body[: site.cut.pop(path, len(body))])
 
 
@@ -95,7 +109,8 @@ def serving(**site: object) -> Iterator[Server]:
     """Serve on a free port of loopback."""
     held = Server(**site)
     handler = type("Handler", (_Handler,), {"site": held})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    direct = patch.dict(os.environ, no_proxy="127.0.0.1")
+    with direct, ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.block_on_close = True
         held.base = f"http://127.0.0.1:{server.server_address[1]}"
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})

@@ -1,7 +1,8 @@
 """The Caltech Pedestrian set: ten hours of video of which `read` makes frames with boxes.
 
-"people" (groups) and "person?" are ignored boxes. Divergence asks about frames of the training
-videos, set00 to set05; its code takes every second one.
+"people" (groups) and "person?" are ignored boxes. Pixels are taken to be counted from 1, as in
+MATLAB, whose file it is; public converters differ. Divergence asks about frames of the
+training videos, set00 to set05; its code takes every second one, its paper does not say which.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from almining.data.fetch.download import FetchError
-from almining.data.fetch.extract import extract
+from almining.data.fetch.extract import RefusedError, extract
 from almining.data.fetch.gather import PEDESTRIAN, Gathering, tall_pedestrians
 from almining.data.fetch.prepare import Expected, Split
 from almining.data.fetch.seq import read_tracks, write_frames
@@ -53,7 +54,10 @@ def read(folders: Mapping[str, Path], sets: Sequence[str], *, step: int = 1) -> 
     source = folders[STEM]
     for path in sorted(source.rglob("*")):
         if path.name.lower().endswith(PACKED) and path.is_file():
-            extract(path, path.with_name(f"{path.name}.d"))
+            try:
+                extract(path, path.with_name(f"{path.name}.d"))
+            except RefusedError as error:
+                raise FetchError(f"{error}; remove {source} and {source.name}.zip, too") from error
     videos = _named(source, "*.seq", sets)
     labels = _named(source, "*.vbb", sets)
     if not videos or set(videos) != set(labels):

@@ -60,7 +60,9 @@ class Rules:
         parts = urlsplit(url)
         if parts.scheme not in self.schemes:
             raise FetchError(f"{url}: only {' or '.join(self.schemes)} is allowed")
-        if parts.hostname not in self.hosts or parts.username is not None:
+        if parts.username is not None:  # not shown: it may be someone's
+            raise FetchError(f"{parts.hostname}: an address with a name or a password is not used")
+        if parts.hostname not in self.hosts:
             raise FetchError(
                 f"{url}: the host {parts.hostname} is not among {', '.join(self.hosts)}; if the "
                 "set has moved there, fetch the file by hand"
@@ -74,6 +76,16 @@ class _Redirects(HTTPRedirectHandler):
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
+
+    def http_error_302(self, req: Request, fp: Any, code: int, msg: str, headers: Any) -> Any:
+        """Follow it, and leave nothing open that is not followed."""
+        try:
+            return super().http_error_302(req, fp, code, msg, headers)
+        except (OSError, ValueError):
+            fp.close()
+            raise
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
     def redirect_request(
         self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str
@@ -213,18 +225,22 @@ def _transfer(url: str, part: Path, rules: Rules, size: int | None, progress: bo
     if have and known is not None and have < known:
         headers |= {"Range": f"bytes={have}-", "If-Range": state["mark"]}
     with _answer(Request(url, headers=headers), rules) as answer:
-        start, total = _extent(answer, have, known)
+        start, total = _extent(answer, have, state)
         if start is None:
-            _state(part).unlink()
+            _state(part).unlink(missing_ok=True)
             raise _Cut(f"asked for what follows byte {have:,}, the server sends something else")
         if size is not None and total is not None and total != size:
             raise FetchError(f"{url} has {total:,} bytes, not {size:,}: it is another file")
+        coding = answer.headers.get("Content-Encoding") or "identity"
+        if coding != "identity" and not part.stem.lower().endswith("gz"):
+            raise FetchError(f"{url} comes as {coding}, which was not asked for; fetch it by hand")
         need_room(part.parent, (total or size or 0) - start, part.name)
-        mark = {"url": url, "mark": _mark(answer.headers), "bytes": total}
         with full_disk_said(str(part)), part.open("r+b" if start else "wb") as file:
             file.truncate(start)
             file.seek(start)
-            _write(_state(part), mark)
+            if not start:
+                mark = {"url": url, "mark": _mark(answer.headers), "bytes": total}
+                _write(_state(part), mark)
             _copy(answer, file, start, total or size, progress)
             file.flush()
             os.fsync(file.fileno())
@@ -235,32 +251,37 @@ def _transfer(url: str, part: Path, rules: Rules, size: int | None, progress: bo
 @contextmanager
 def _answer(request: Request, rules: Rules) -> Iterator[Any]:
     """Open an address; what a server or the network answers instead is said in words."""
+    answer: Any
     try:
         answer = build_opener(_Redirects(rules)).open(request, timeout=TIMEOUT_S)
     except HTTPError as error:
-        error.close()
-        if error.code >= 500:
-            raise _Cut(f"the server answers {error.code} {error.reason}") from error
-        raise FetchError(
-            f"{request.full_url}: the server answers {error.code} {error.reason}; look up where "
-            "the set is now, and fetch the file by hand"
-        ) from error
+        answer = error
+        if error.code != 416:  # that is: what is there is no beginning of what is served now
+            error.close()
+            said = f"the server answers {error.code} {error.reason}"
+            if error.code >= 500 or error.code in (408, 429):
+                raise _Cut(said) from error
+            raise FetchError(
+                f"{request.full_url}: {said}; look up where the set is now, and fetch the file by "
+                "hand"
+            ) from error
     except FetchError:
         raise
-    except (OSError, HTTPException) as error:
+    except (OSError, HTTPException, ValueError) as error:
         reason = getattr(error, "reason", error)  # of an URLError, which only wraps it
         raise _Cut(f"{urlsplit(request.full_url).hostname} cannot be reached ({reason})") from error
     with answer:
         yield answer
 
 
-def _extent(answer: Any, have: int, known: int | None) -> tuple[int | None, int | None]:
+def _extent(answer: Any, have: int, state: dict[str, Any]) -> tuple[int | None, int | None]:
     """Return where an answer begins, None where it should not, and the length of the file."""
-    if answer.status != 206:
-        length = answer.headers.get("Content-Length", "")
-        return 0, int(length) if length.isdigit() else None
-    said = answer.headers.get("Content-Range", "")
-    return have if said == f"bytes {have}-{(known or 0) - 1}/{known}" else None, known
+    if answer.status == 200:
+        return 0, answer.length
+    known = state.get("bytes") or 0
+    good = answer.status == 206 and _mark(answer.headers) in (None, state.get("mark"))
+    good &= answer.headers.get("Content-Range") == f"bytes {have}-{known - 1}/{known}"
+    return have if good else None, known
 
 
 def _copy(answer: Any, file: Any, done: int, most: int | None, progress: bool | str) -> None:
@@ -276,8 +297,10 @@ def _copy(answer: Any, file: Any, done: int, most: int | None, progress: bool | 
             if not block:
                 return
             done += len(block)
-            if most is not None and done > most:
-                raise FetchError(f"{answer.url} sends more than the {most:,} bytes expected")
+            if most is None:
+                need_room(Path(file.name).parent, len(block), file.name)
+            elif done > most:
+                raise FetchError(f"{file.name}: more than the {most:,} bytes expected are sent")
             file.write(block)
             shown.update((done >> 20) - shown.n)
 

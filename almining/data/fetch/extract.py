@@ -12,6 +12,7 @@ import gzip
 import os
 import shutil
 import stat
+import struct
 import tarfile
 import unicodedata
 import zipfile
@@ -27,8 +28,10 @@ from almining.progress import bar
 BLOCK = 1 << 20
 HEADER_BYTES = 1 << 22  # the most that may lie between two files of a tar, or after the last
 SMALL = 1 << 26  # bytes that may come out of an archive of any size
-BROKEN: tuple[type[Exception], ...] = (EOFError, zlib.error, tarfile.TarError)
+LONGEST, LONGEST_PART, DEEPEST = 1024, 255, 32  # bytes of a path, of a part of it; its parts
+BROKEN: tuple[type[Exception], ...] = (EOFError, zlib.error, tarfile.TarError, struct.error)
 BROKEN += (zipfile.BadZipFile, gzip.BadGzipFile, NotImplementedError, RuntimeError, ValueError)
+BROKEN += (LookupError, OverflowError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +156,11 @@ class _Writer:
         parts = [part for part in name.split("/") if part not in ("", ".")]
         if ".." in parts:
             raise self.refuse(name, "leads out of the folder")
+        if any(part[-1] in ". " for part in parts):
+            raise self.refuse(name, "has a part that ends in a dot or a space, which some drop")
+        lengths = [len(part.encode()) for part in parts]
+        if sum(lengths) > LONGEST or max(lengths, default=0) > LONGEST_PART or len(parts) > DEEPEST:
+            raise self.refuse(f"{name[:40]}...", "is too long or too deep a path")
         if not parts and not member.folder:
             raise self.refuse(name, "is no name of a file")
         self._note(name, parts, member.folder)
@@ -213,16 +221,24 @@ def _of_zip(archive: Path, writer: _Writer) -> Iterator[tuple[_Member, IO[bytes]
         entries = file.infolist()
         if len(entries) > writer.limits.members:
             raise writer.refuse(entries[-1].filename, f"is one of {len(entries):,} members")
-        need_room(writer.root, sum(entry.file_size for entry in entries), archive.name)
+        declared = sum(entry.file_size for entry in entries)
+        if declared > writer.limits.bytes:
+            raise writer.refuse("", f"declares {declared:,} bytes, beyond {writer.limits.bytes:,}")
+        need_room(writer.root, declared, archive.name)
         for entry in entries:
             kind = stat.S_IFMT(entry.external_attr >> 16)
             if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
                 raise writer.refuse(entry.filename, "is a link or a device")
+            if entry.header_offset < 0:
+                raise writer.refuse(entry.filename, "lies before the archive")
             if entry.flag_bits & 1:
                 raise writer.refuse(entry.filename, "is encrypted")
+            if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise writer.refuse(entry.filename, "is packed in a way that no set uses")
             # zipfile cuts a name at its first NUL, so the one stored is judged
-            member = _Member(entry.orig_filename, entry.is_dir(), entry.file_size)
-            if entry.is_dir():
+            name = entry.orig_filename
+            member = _Member(name, name.endswith("/"), entry.file_size)
+            if member.folder:
                 yield member, None
             else:
                 with file.open(entry) as content:
@@ -239,6 +255,8 @@ def _of_tar(archive: Path, writer: _Writer) -> Iterator[tuple[_Member, IO[bytes]
                 vars(file)["members"].clear()  # they are many, and not looked up again
                 if not (entry.isfile() or entry.isdir()) or entry.issparse():
                     raise writer.refuse(entry.name, "is a link, a device or a sparse file")
+                if entry.size < 0:
+                    raise writer.refuse(entry.name, "declares less than no bytes")
                 member = _Member(entry.name, entry.isdir(), entry.size)
                 yield member, None if entry.isdir() else cast(IO[bytes], _Piece(plain, entry.size))
                 plain.room = HEADER_BYTES

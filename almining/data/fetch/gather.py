@@ -5,11 +5,14 @@ The rules for a box are those of every reader (`data.formats.drawn`), and so are
 
 from __future__ import annotations
 
+import csv
 import json
+import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from almining.data.fetch.download import FetchError
 from almining.data.formats.drawn import Drawn, make_pool
@@ -19,6 +22,7 @@ from almining.data.pool import ImageInfo, Pool
 
 PEDESTRIAN = "pedestrian"
 HEIGHT, ASPECT = 50.0, (0.2, 0.65)  # Divergence §4: pixels; width by height
+BETWEEN = re.compile(r"[ \t\r\n,]*")  # entries of a list
 BLOCK = 1 << 22
 LONGEST = 1 << 26  # characters of one entry of a list
 
@@ -132,6 +136,16 @@ def with_objects(pool: Pool) -> Pool:
     return pool.subset(one for one in ids if bool((~pool.target(one).ignore).any()))
 
 
+@contextmanager
+def opened(path: Path) -> Iterator[TextIO]:
+    """Open a text to be read; what is no UTF-8, or no CSV where one is read, is a `FetchError`."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            yield file
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise FetchError(f"{path} is damaged ({error}); fetch it again") from error
+
+
 def read_entries(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the objects of a JSON list, however long the list is.
 
@@ -139,19 +153,19 @@ def read_entries(path: Path) -> Iterator[dict[str, Any]]:
         FetchError: for anything else, saying where.
     """
     decoder, text, place, begun = json.JSONDecoder(), "", 0, False
-    with path.open(encoding="utf-8") as file:
+    with opened(path) as file:
         while True:
-            text = text[place:].lstrip(" \t\r\n,")
-            place = 0
-            if not begun and text:
-                if text[0] != "[":
+            place = _after(text, place)
+            if not begun and place < len(text):
+                if text[place] != "[":
                     raise FetchError(f"{path} is no list; fetch it again")
-                text, begun = text[1:].lstrip(), True
-            if begun and text.startswith("]"):
+                begun, place = True, _after(text, place + 1)
+            if begun and text.startswith("]", place):
                 return
             try:
-                entry, place = decoder.raw_decode(text)
-            except ValueError as error:
+                entry, place = decoder.raw_decode(text, place)
+            except (ValueError, RecursionError) as error:
+                text, place = text[place:], 0
                 more = file.read(max(BLOCK, len(text)))
                 if not more or len(text) > LONGEST:
                     where = f"at {text[:40]!r}" if text else "at its end"
@@ -161,6 +175,12 @@ def read_entries(path: Path) -> Iterator[dict[str, Any]]:
             if not isinstance(entry, dict):
                 raise FetchError(f"{path} lists {str(entry)[:40]!r} where an object is needed")
             yield entry
+
+
+def _after(text: str, place: int) -> int:
+    """Return where what lies between two entries ends."""
+    found = BETWEEN.match(text, place)
+    return found.end() if found else place
 
 
 def members(entry: Any, *names: str) -> list[Any]:

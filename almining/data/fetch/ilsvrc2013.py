@@ -2,7 +2,8 @@
 
 NOTE-RCNN works on R-CNN's halves of the validation set, val1 and val2, whose lists come with R-CNN;
 put there as `val1.txt` and `val2.txt`, one image name a line, they become splits. The images of
-training classes that R-CNN adds to val1 are not added here.
+training classes that R-CNN adds to val1 are not added here. Pixels are taken to be counted from 0;
+the development kit does not say.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ SPLITS = (
     Split(
         "ilsvrc2013_val",
         read,
-        Expected("Russakovsky et al., IJCV 2015, Table 3", images=20_121, objects=55_502),
+        Expected("the development kit's readme", images=20_121, objects=55_502),
     ),
     Split("ilsvrc2013_val1", partial(read, half="val1.txt"), needs=("val1.txt",)),
     Split("ilsvrc2013_val2", partial(read, half="val2.txt"), needs=("val2.txt",)),

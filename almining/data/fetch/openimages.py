@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from almining.data.fetch.download import FetchError
-from almining.data.fetch.gather import Gathering
+from almining.data.fetch.gather import Gathering, opened
 from almining.data.fetch.prepare import Expected, Split
 from almining.data.fetch.sets import Archive, DataSet
 from almining.data.pool import Pool
@@ -51,7 +51,7 @@ def read(folders: Mapping[str, Path], split: str) -> Pool:
     Raises:
         FetchError: for a file of labels that is none.
     """
-    with folders[NAMES].open(encoding="utf-8", newline="") as file:
+    with opened(folders[NAMES]) as file:
         names = {row[0]: row[1] for row in csv.reader(file) if len(row) == 2}
     source = folders[f"{split}-annotations-bbox.csv"]
     gathered = Gathering(source, tuple(names.values()))
@@ -83,7 +83,7 @@ def read(folders: Mapping[str, Path], split: str) -> Pool:
 
 def _rows(source: Path) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield the number of each line and its fields."""
-    with source.open(encoding="utf-8", newline="") as file:
+    with opened(source) as file:
         rows = csv.DictReader(file, strict=True)
         missing = {"ImageID", "LabelName", "IsGroupOf", *SIDES} - set(rows.fieldnames or ())
         if missing:

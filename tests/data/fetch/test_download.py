@@ -2,6 +2,9 @@ import hashlib
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -147,8 +150,8 @@ def test_a_file_put_there_by_hand_is_checked(tmp_path: Path) -> None:
         ("file:///etc/passwd", "only https is allowed"),
         ("https://b.org/x", "the host b.org is not among a.org; .* fetch the file by hand"),
         ("https://a.org.b.org/x", r"the host a.org.b.org is not among"),
-        ("https://a.org@b.org/x", "the host b.org is not among"),
-        ("https://me@a.org/x", "is not among"),
+        ("https://a.org@b.org/x", "b.org: an address with a name or a password is not used"),
+        ("https://me:secret@a.org/x", "^a.org: an address with a name or a password"),
         ("https:///x", "the host None"),
     ],
 )
@@ -158,14 +161,102 @@ def test_only_https_and_known_hosts(url: str, why: str, tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
+@pytest.mark.parametrize("lie", ["bytes 0-9/10", "bytes */7", "x", "bytes 0-5119999/5120000"])
+def test_a_part_that_was_not_asked_for_is_not_taken(site: Server, tmp_path: Path, lie: str) -> None:
+    site.lies = lie
+    with pytest.raises(FetchError, match="what follows byte 0, the server sends something else"):
+        fetch(site, tmp_path)
+    site.lies = ""
+    assert fetch(site, tmp_path, sha256=SHA).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("shorter", [False, True])
+def test_a_file_that_changes_between_two_parts_is_not_mixed(
+    site: Server, tmp_path: Path, shorter: bool
+) -> None:
+    site.cut[NAME], site.strict = 3_000_000, False
+
+    def changed(*arguments: object) -> None:
+        with pytest.raises(module._Cut):
+            real(*arguments)
+        site.files[NAME] = b"!" * (100 if shorter else len(CONTENT))
+        patch.setattr(module, "_transfer", real)
+        raise module._Cut("the connection ended")
+
+    real = module._transfer
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(FetchError, match="something else"):
+        patch.setattr(module, "_transfer", changed)
+        fetch(site, tmp_path)
+    assert fetch(site, tmp_path).read_bytes() == site.files[NAME]
+
+
+def test_what_is_packed_on_the_way_is_refused(site: Server, tmp_path: Path) -> None:
+    site.heads = {"Content-Encoding": "gzip"}
+    with pytest.raises(FetchError, match="comes as gzip, which was not asked for"):
+        fetch(site, tmp_path)
+    assert names(tmp_path) == []
+    assert download(site.url(NAME), tmp_path / "a.tgz", rules=RULES).read_bytes() == CONTENT
+
+
+def test_a_file_without_an_end_does_not_fill_the_disk(
+    site: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.length = False
+    assert fetch(site, tmp_path / "short").read_bytes() == CONTENT
+    with pytest.raises(FetchError, match="more than the 4,000,000 bytes expected are sent"):
+        fetch(site, tmp_path / "known", size=4_000_000)
+    free = iter([1 << 40, 1 << 40, 1000])
+    usage = shutil._ntuple_diskusage
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(9, 9, next(free)))
+    with pytest.raises(FetchError, match="1,000 are free"):
+        fetch(site, tmp_path / "endless")
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from almining.data.fetch import download as module
+from tests.data.serving import RULES
+
+real = module._length
+
+def dying(path):
+    if real(path) > 2_000_000:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return 0
+
+module.bar = lambda **_: Bar()
+
+class Bar:
+    n = 0
+    def __enter__(self): return self
+    def __exit__(self, *_): pass
+    def update(self, _): dying(Path(sys.argv[2] + ".part"))
+
+module.download(sys.argv[1], sys.argv[2], rules=RULES)
+"""
+
+
+def test_after_kill_9_it_goes_on(site: Server, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", KILLED, site.url(NAME), str(tmp_path / "a.zip")]
+    assert subprocess.run(command, timeout=300, check=False).returncode == -signal.SIGKILL
+    assert names(tmp_path) == ["a.zip.part", "a.zip.part.json"]
+    assert fetch(site, tmp_path, sha256=SHA).read_bytes() == CONTENT
+    assert int(site.asked[1][1].removeprefix("bytes=").rstrip("-")) > 2_000_000
+
+
 def test_redirects_lead_to_allowed_hosts_only(site: Server, tmp_path: Path) -> None:
     site.moved["/old"] = NAME
     path = download(site.url("/old"), tmp_path / "a", rules=RULES, sha256=SHA)
     assert path.read_bytes() == CONTENT
-    for number, bad in enumerate(("http://localhost:1/x", "https://127.0.0.1/x", "file:///x")):
+    bads = ("http://localhost:1/x", "https://127.0.0.1/x", "file:///x", "ftp://127.0.0.1/x")
+    bads += ("http://me@127.0.0.1/x", "http://[127.0.0.1/x", "http://127.0.0.1:x/x")
+    for number, bad in enumerate(bads):
         site.moved["/old"] = bad
         with pytest.raises(
-            FetchError, match=r"is not among 127.0.0.1|only http is allowed|is not allowed"
+            FetchError,
+            match=r"is not among 127.0.0.1|only http is allowed|is not allowed|password|"
+            r"cannot be reached \((Invalid IPv6|nonnumeric port)",
         ):
             download(site.url("/old"), tmp_path / f"b{number}", rules=RULES)
     site.moved["/old"] = "/old"

@@ -108,6 +108,11 @@ def test_interrupted_anywhere_it_ends_alike(
         ([("a\\x", b"1")], "holds a backslash"),
         ([("a\nx", b"1")], "a control character"),
         ([("./", b""), (".", b"1")], "is no name of a file"),
+        ([("a/.. /x", b"1")], "ends in a dot or a space"),
+        ([("x.", b"1")], "ends in a dot or a space"),
+        ([("y" * 256, b"1")], "is too long or too deep a path"),
+        ([("a/" * 32 + "x", b"1")], "is too long or too deep a path"),
+        ([("a" * 200 + ("/" + "b" * 200) * 6, b"1")], "is too long or too deep a path"),
         ([("a", b"1"), ("a", b"2")], "stands twice"),
         ([("a", b"1"), ("A", b"2")], "stands twice, at least where case is ignored"),
         ([("ü", b"1"), ("u\u0308", b"2")], "stands twice"),
@@ -148,6 +153,53 @@ def test_a_name_that_zipfile_would_cut_is_refused(tmp_path: Path) -> None:
         extract(archive, tmp_path / "out")
 
 
+def test_a_path_of_very_many_folders_ends_soon(tmp_path: Path) -> None:
+    archive = tar(tmp_path / "a.tgz", ("a/" * 100_000 + "x", b"1"))
+    with pytest.raises(FetchError, match="is too long or too deep a path"):
+        extract(archive, tmp_path / "out")
+
+
+def test_a_zip_without_a_name_is_refused(tmp_path: Path) -> None:
+    archive = zipped(tmp_path / "a.zip", ("Q", b"1"))
+    archive.write_bytes(archive.read_bytes().replace(b"Q", b"\0"))
+    with pytest.raises(FetchError, match=r"'\\x00' holds a backslash, a control"):
+        extract(archive, tmp_path / "out")
+    with pytest.raises(FetchError, match="'' is no name of a file"):
+        extract(zipped(tmp_path / "b.zip", ("", b"1")), tmp_path / "out")
+
+
+@pytest.mark.parametrize("way", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_zip_packed_in_ways_that_fill_the_memory_is_refused(tmp_path: Path, way: int) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", way) as file:
+        file.writestr("a", b"1" * 5000)
+    with pytest.raises(FetchError, match="'a' is packed in a way that no set uses"):
+        extract(tmp_path / "a.zip", tmp_path / "out")
+
+
+def test_files_that_overlap_in_a_zip_are_refused(tmp_path: Path) -> None:
+    content = zipped(tmp_path / "a.zip", ("A", bytes(5000))).read_bytes()
+    place = content.index(b"PK\1\2")
+    entry, end = content[place : place + 47], bytearray(content[place + 47 :])
+    twice = entry + entry.replace(b"A", b"B")
+    end[8:12], end[12:16] = b"\2\0\2\0", len(twice).to_bytes(4, "little")
+    (tmp_path / "a.zip").write_bytes(content[:place] + twice + end)
+    with pytest.raises(FetchError, match="damaged"):
+        extract(tmp_path / "a.zip", tmp_path / "out")
+
+
+@pytest.mark.parametrize("size", ["-5", "-1", "99999999999999", "x"])
+def test_a_tar_that_renames_and_resizes_is_judged_by_what_it_says_last(
+    tmp_path: Path, size: str
+) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w", format=tarfile.PAX_FORMAT) as file:
+        entry = tarfile.TarInfo("harmless")
+        entry.size, entry.pax_headers = 700, {"path": "../../evil", "size": size}
+        file.addfile(entry, io.BytesIO(b"1" * 700))
+    with pytest.raises(FetchError, match=r"leads out|less than no bytes|damaged"):
+        extract(tmp_path / "a.tar", tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tar"]
+
+
 def test_an_encrypted_zip_is_refused(tmp_path: Path) -> None:
     archive = zipped(tmp_path / "a.zip", ("a", b"1"))
     content = bytearray(archive.read_bytes())
@@ -163,7 +215,7 @@ def test_limits(tmp_path: Path, kind: str) -> None:
     archive = made(tmp_path, kind, *((f"{i}", b"1" * 100) for i in range(9)))
     for limits, why in (
         (Limits(members=8), "members"),
-        (Limits(bytes=899), "'8' goes beyond 899 bytes in all"),
+        (Limits(bytes=899), "'8' goes beyond 899 bytes in all|declares 900 bytes, beyond 899"),
     ):
         with pytest.raises(FetchError, match=why):
             extract(archive, tmp_path / "out", limits=limits)

@@ -191,10 +191,12 @@ def test_entries_of_a_long_list(
         ('[{"a": 1}, {"a"', "breaks off at"),
         ("[{} nonsense]", "breaks off at 'nonsense"),
         ("[1]", "lists '1' where an object is needed"),
+        ("[" * 200_000, "breaks off at"),
+        ('[{"a": "\udcff"}]', "is damaged"),
     ],
 )
 def test_what_is_no_list_of_objects(text: str, why: str, tmp_path: Path) -> None:
-    (tmp_path / "a.json").write_text(text)
+    (tmp_path / "a.json").write_text(text, errors="surrogateescape")
     with pytest.raises(FetchError, match=why):
         list(read_entries(tmp_path / "a.json"))
 
@@ -266,6 +268,12 @@ def test_open_images_are_never_complete(tmp_path: Path) -> None:
     csv.write_text(csv.read_text()[:-20])
     with pytest.raises(FetchError, match="breaks off in line 5"):
         openimages.read(folders, "validation")
+    csv.write_text('ImageID,"XMin')
+    with pytest.raises(FetchError, match="is damaged"):
+        openimages.read(folders, "validation")
+    csv.write_bytes(b"\xff")
+    with pytest.raises(FetchError, match="is damaged"):
+        openimages.read(folders, "validation")
     csv.write_text("ImageID,XMin\n")
     with pytest.raises(FetchError, match="has no column IsGroupOf, LabelName, XMax"):
         openimages.read(folders, "validation")
@@ -303,9 +311,12 @@ def test_note_rcnn_splits_coco_by_the_classes_of_voc() -> None:
 
 def test_ilsvrc_is_split_by_the_alphabet() -> None:
     names = [f"{chr(97 + (7 * i) % 26)}{i:03d}" for i in range(200)]
+    order = sorted(range(200), key=lambda place: names[place])
     made = {
-        f"{i}": Target(torch.tensor([[0.0, 0, 9, 9]]), torch.tensor([i % 200 + 1]))
-        for i in range(3200)
+        f"{i}": Target(torch.tensor([[0.0, 0, 9, 9]]), torch.tensor([number + 1]))
+        for i, number in enumerate(
+            [*range(200), *(place for place in order[100:] for _ in range(15))]
+        )
     }
     whole = Pool(names, made, images=None)
     first, last = (protocol(f"{side}-100", whole, seed=0) for side in ("first", "last"))

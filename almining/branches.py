@@ -34,6 +34,7 @@ KINDS = {
 MISSED, DRAWN, DROPPED = "black", "#000000", "#b9b9b9"
 UP, DOWN = PALETTE[0], PALETTE[1]
 NEAR = 0.1  # overlap from which on a box is badly placed rather than of nothing
+LEVELS = 24  # of each colour of an image: a file is half as large
 NAMED = 6  # mined boxes of an image at most that are named
 
 
@@ -112,7 +113,7 @@ def mined(
         title: above the image.
     """
     ax = axes_for(image) if ax is None else ax
-    picture(ax, image, title)
+    picture(ax, (image * LEVELS).round() / LEVELS, title)
     here = target.to("cpu")
     person = [name == HUMAN for name in here.origin]
     told = None if truth is None else tell_mined(here, truth)
@@ -293,7 +294,7 @@ def _both_ways() -> LinearSegmentedColormap:
 
 
 def _row(image: Tensor, columns: int, rows: int = 1, key: float = 0.35, bar: float = 0.2) -> Figure:
-    cell = min(3.4, 10.4 / max(columns, 1))
+    cell = min(3.0 if rows == 1 else 2.4, 10.4 / max(columns, 1))
     tall = cell * image.shape[1] / image.shape[2]
     return figure(cell * max(columns, 1) + bar, tall * rows + 0.25 + key)
 

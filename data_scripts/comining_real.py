@@ -70,7 +70,7 @@ def one_run(
     test = read_voc(root, "test", classes=hidden.classes, strict=False)
     hidden, test = (pool.subset(pool.ids[:images]) for pool in (hidden, test))
     pool = sparse(hidden, level, seed=seed)
-    config = replace(Config.toy(), frozen_norm=False, steps=steps)
+    config = replace(Config.toy(), steps=steps)
     history = al.cycle.run(
         MAKERS[arm](config),
         retinanet(pool.classes, min_size=size, seed=seed).to(device),

@@ -54,6 +54,11 @@ from almining.records import Detections, Target
 from almining.rng import forked
 
 Classify = Callable[[Anchored], Tensor]
+OUTPUTS = {
+    "cls_logits": "class logits",
+    "bbox_regression": "box regressions",
+    "bbox_ctrness": "centerness logits",
+}
 
 
 class OneStage(Detector):
@@ -150,8 +155,8 @@ class OneStage(Detector):
         batch, _ = self.model.transform([image.to(device) for image in images])
         pyramid = list(self.model.backbone(batch.tensors).values())
         outputs = self.model.head(pyramid)
-        check_finite(outputs["cls_logits"], "class logits")  # NaN would look empty
-        check_finite(outputs["bbox_regression"], "box regressions")
+        for name, values in outputs.items():
+            check_finite(values, OUTPUTS[name])  # NaN would look empty
         anchors = self.model.anchor_generator(batch, pyramid)
         each = self.model.anchor_generator.num_anchors_per_location()
         cells = (level.shape[2] * level.shape[3] for level in pyramid)

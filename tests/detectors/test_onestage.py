@@ -259,6 +259,11 @@ def test_weights_that_are_not_finite_stop_and_name_the_images() -> None:
             broken.detect([pool.image(pool.ids[0])])
         with pytest.raises(FloatingPointError, match=rf"diverged \(images .*{pool.ids[0]}"):
             fit(broken, pool, TrainConfig(steps=1, batch=2), seed=0, progress=False)
+    broken = fcos(pool.classes)
+    with torch.no_grad():
+        broken.model.head.regression_head.bbox_ctrness.weight[0] = torch.nan
+    with pytest.raises(FloatingPointError, match=r"centerness logits are not finite"):
+        broken.detect([pool.image(pool.ids[0])])
 
 
 def test_a_few_steps_of_training_lower_the_loss() -> None:

@@ -5,7 +5,7 @@
 
 What is there is not run again. A claim that lacks runs stands there as `not run`. A training that
 diverges is kept as such, with what it said, and counts as AP50 0; where nothing is mined, precision
-counts as 0. All arms train as `Config.toy()` does, with normalisation that learns, AdamW and cosine.
+counts as 0. All arms train as `Config.toy()` does: normalisation learns, AdamW, cosine.
 The thresholds of (c) are as far from the toy's as the paper's are from its own.
 """
 

@@ -139,7 +139,7 @@ def validate(
     stands for itself.
     """
     steps = _way(detector, way)
-    _check(regions, pool, crops)
+    _check(regions, pool, crops, suitable)
     check_whole(images, "images", 1)
     put = partial(paste_all, generator=generator, max_fraction=max_fraction, edge=edge)
     terms = partial(image_terms, min_iou=min_iou, average=average)
@@ -274,7 +274,12 @@ def _way(detector: Any, way: str | Way) -> Way:
     return way
 
 
-def _check(regions: Sequence[Region], pool: Pool, crops: Sequence[Tensor] | None) -> None:
+def _check(
+    regions: Sequence[Region],
+    pool: Pool,
+    crops: Sequence[Tensor] | None,
+    suitable: Mapping[int, Sequence[str]] | None,
+) -> None:
     if crops is not None and len(crops) != len(regions):
         raise ValueError(f"{len(crops)} crops for {len(regions)} regions; give one for each")
     for row, region in enumerate(regions):
@@ -286,4 +291,9 @@ def _check(regions: Sequence[Region], pool: Pool, crops: Sequence[Tensor] | None
             raise ValueError(
                 f"regions[{row}].label = {region.label}, but the pool has {len(pool.classes)} "
                 "classes; labels are 1...C"
+            )
+        if suitable is not None and region.label not in suitable:
+            raise ValueError(
+                f"suitable names no images for class {region.label} of regions[{row}]; give an "
+                "empty list where there are none, or leave it out"
             )

@@ -350,6 +350,7 @@ def test_refused() -> None:
         (found, ASKED, {"edge": "soft"}, "edge = 'soft'"),
         (Bare(), ASKED, {"way": "regions"}, "Bare has no regions"),
         (found, [Region("9", BOX, 4)], {}, r"regions\[0\].label = 4, but the pool has 3 classes"),
+        (found, [Region("9", BOX, 2)], {"suitable": {1: []}}, r"no images for class 2 of regions"),
         (found, [Region("9", BOX[None], 1)], {}, r"regions\[0\].box must be one float32 box"),
         (found, [Region("99", BOX, 1)], {}, "no image '99' in this pool"),
     ):

@@ -299,7 +299,7 @@ def test_nothing_measured_on_can_become_the_pool() -> None:
 
 
 def test_unknown_lab() -> None:
-    with pytest.raises(ValueError, match="name = 'yolo': there is a lab for fast_rcnn, faster_rcnn, "):
+    with pytest.raises(ValueError, match="name = 'yolo': there is a lab for fast_rcnn, "):
         lab.setup("yolo")
 
 

@@ -28,7 +28,8 @@ from almining.papers import comining
 from almining.papers.comining import Config, rivals
 from data_scripts.measure import RESULTS, Run, compare, measure, write
 
-MAKERS = {"original": rivals.original, "comining": comining.recipe}
+PAPER = f"comining, {Config().min_score}"  # the paper's threshold; the others have the toy's
+MAKERS = {"original": rivals.original, "comining": comining.recipe, PAPER: comining.recipe}
 HEADS = {
     "AP50": "AP50 on other images",
     "erased": "boxes erased",
@@ -37,7 +38,7 @@ HEADS = {
     "recall": "erased ones found",
     "nobody": "found that nobody drew",
 }
-ARMS = ("comining", "original")
+ARMS = (PAPER, "comining", "original")
 
 
 def one_run(
@@ -70,7 +71,8 @@ def one_run(
     test = read_voc(root, "test", classes=hidden.classes, strict=False)
     hidden, test = (pool.subset(pool.ids[:images]) for pool in (hidden, test))
     pool = sparse(hidden, level, seed=seed)
-    config = replace(Config.toy(), steps=steps)
+    score = (Config() if arm == PAPER else Config.toy()).min_score
+    config = replace(Config.toy(), steps=steps, min_score=score)
     history = al.cycle.run(
         MAKERS[arm](config),
         retinanet(pool.classes, min_size=size, seed=seed).to(device),
@@ -122,10 +124,10 @@ def table(content: Mapping[str, Any]) -> str:
             whole = name in ("erased", "mined", "nobody")
             cells.append("none" if mean is None else f"{mean:.0f}" if whole else f"{mean:.3f}")
         lines.append(f"| {arm} | {' | '.join(cells)} |")
-    row = content["claims"][0]
-    if row["seeds"]:
+    for row in (row for row in content["claims"] if row["seeds"]):
         ends = "" if row["low"] is None else f" [{row['low']:+.3f}, {row['high']:+.3f}]"
-        lines += ["", f"AP50, comining - original: {row['mean']:+.3f}{ends}, {row['verdict']}"]
+        said = f"AP50, {' less '.join(row['arms'])}: {row['mean']:+.3f}{ends}, {row['verdict']}"
+        lines += ["", said]
     return "\n".join(lines)
 
 
@@ -148,16 +150,19 @@ def main() -> None:
     options |= {"data": asked.root.name, "device": asked.device}
     jobs = [(arm, seed) for seed in asked.seeds for arm in reversed(ARMS)]
     runs = measure(call, jobs, file, **options)
-    text = f"Co-mining is above plain training on {asked.root.name}, {asked.level}"
     command = f"python data_scripts/comining_real.py {asked.root.name}"
-    row = compare(text, "not reported", ARMS, runs, lambda run: float(run["AP50"]), command)
-    content = {"options": options, "claims": [row], "runs": runs}
+    rows = []
+    for arm in ARMS[:-1]:
+        text = f"{arm} is above plain training on {asked.root.name}, {asked.level}"
+        pair = (arm, "original")
+        rows.append(compare(text, "not reported", pair, runs, lambda r: float(r["AP50"]), command))
+    content = {"options": options, "claims": rows, "runs": runs}
     write(file, content)
     head = (
         f"# Co-mining on photographs\n\n{asked.root.name}, {asked.level}: a RetinaNet of "
         f"{asked.size} pixels from scratch, {asked.steps} steps of 4 images, mean of "
         f"{len(asked.seeds)} seeds; mined are detections that score {Config.toy().min_score} and "
-        "more, beside the boxes known."
+        f"more, in the row {PAPER} as much as it says, beside the boxes known."
     )
     file.with_suffix(".md").write_text(f"{head}\n\n{table(content)}\n", encoding="utf-8")
     print(table(content))

@@ -33,7 +33,7 @@ def test_it_runs_on_a_folder_in_vocs_layout(
     said = capsys.readouterr().out
     found = json.loads((tmp_path / "comining_real.json").read_text())
     assert [(run["arm"], run["seed"]) for run in found["runs"]] == [
-        (arm, seed) for arm in ("comining", "original") for seed in (0, 1)
+        (arm, seed) for arm in ("comining", "comining, 0.6", "original") for seed in (0, 1)
     ]
     learned = made.subset(sorted(made.ids)[:3])
     left = sparse(learned, "hard", seed=0)
@@ -42,7 +42,7 @@ def test_it_runs_on_a_folder_in_vocs_layout(
     assert found["options"] == {
         "level": "hard", "steps": 1, "size": 160, "images": 3, "data": "voc", "device": "cpu"
     }  # fmt: skip
-    assert found["claims"][0]["seeds"] == [0, 1]
+    assert [row["seeds"] for row in found["claims"]] == [[0, 1]] * 2
     assert (tmp_path / "comining_real.md").read_text().rstrip().splitlines()[-1] in said
     assert picture.read_bytes().startswith(b"\x89PNG")
 
@@ -68,6 +68,9 @@ def test_means_over_seeds_and_none_where_nothing_was_found() -> None:
         {"arm": "original", "seed": 0, **one},
         {"arm": "original", "seed": 1, **one, "AP50": 0.7},
     ]
-    lines = script.table({"runs": runs, "claims": [{"seeds": []}]}).splitlines()
-    assert lines[2] == "| comining" + " | none" * 6 + " |"
-    assert lines[3] == "| original | 0.600 | 4 | 0 | none | 0.000 | 3 |" and len(lines) == 4
+    row = {"seeds": [0], "arms": ["a", "b"], "mean": 0.25, "low": None, "verdict": "unresolved"}
+    content = {"runs": runs, "claims": [{"seeds": []}, row]}
+    none, _, original, *ends = script.table(content).splitlines()[2:]
+    assert none == "| comining, 0.6" + " | none" * 6 + " |"
+    assert original == "| original | 0.600 | 4 | 0 | none | 0.000 | 3 |"
+    assert ends == ["", "AP50, a less b: +0.250, unresolved"]

@@ -8,14 +8,12 @@ What is there is not run again. A claim that lacks runs stands there as `not run
 
 from __future__ import annotations
 
-import argparse
 import json
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,7 +28,7 @@ from almining.lab import TEST_SEED
 from almining.papers import baselines, bib
 from almining.records import Detections, Target
 from almining.rng import generator
-from data_scripts.measure import RESULTS, Run, compare, finish, measure
+from data_scripts.measure import Run, command_line, compare
 
 CYCLES, BUDGET, IMAGES, TEST = 5, 10, 240, 200
 RATIOS = (2.0, 3.0, 4.0)  # μ of claim (f)
@@ -358,19 +356,7 @@ def _count(row: int, run: Run) -> float:
 
 def main() -> None:
     """Measure what is asked for and is not there yet, and write the claims."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--arms", nargs="+", default=list(HEADLINES), choices=[START, *ARMS])
-    parser.add_argument("--all", action="store_true", help="every arm of every claim and table")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    asked = parser.parse_args()
-    file = asked.results / "bib.json"
-    arms = [START, *ARMS] if asked.all else asked.arms
-    jobs = [(arm, seed) for seed in asked.seeds for arm in arms]
-    runs = measure(one_run, jobs, file, processes=asked.processes, device=asked.device)
-    finish(file, claims(runs, "python data_scripts/claims_bib.py --all"))
+    command_line("claims_bib", __doc__, one_run, claims, arms=[START, *ARMS], headlines=HEADLINES)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,9 @@ The thresholds of (c) are as far from the toy's as the paper's are from its own.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import almining as al
@@ -26,7 +24,7 @@ from almining.detectors.onestage import fcos
 from almining.lab import TEST_SEED
 from almining.papers import comining
 from almining.papers.comining import Audit, Config, rivals
-from data_scripts.measure import RESULTS, Run, compare, finish, measure
+from data_scripts.measure import Run, command_line, compare
 
 IMAGES, TEST = 800, 200
 TOY = Config.toy()
@@ -260,19 +258,15 @@ def curves(runs: Sequence[Run], command: str) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Measure what is asked for and is not there yet, and write the claims."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--arms", nargs="+", default=HEADLINES, choices=list(ARMS), metavar="ARM")
-    parser.add_argument("--all", action="store_true", help="every arm of every claim and table")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    asked = parser.parse_args()
-    file = asked.results / "comining.json"
-    arms = list(ARMS) if asked.all else asked.arms
-    jobs = [(arm, seed) for seed in asked.seeds for arm in arms]
-    runs = measure(one_run, jobs, file, processes=asked.processes, device=asked.device)
-    finish(file, claims(runs, "python data_scripts/claims_comining.py --all"))
+    command_line(
+        "claims_comining",
+        __doc__,
+        one_run,
+        claims,
+        arms=list(ARMS),
+        headlines=HEADLINES,
+        seeds=(0, 1, 2),
+    )
 
 
 if __name__ == "__main__":

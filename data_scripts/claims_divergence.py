@@ -9,7 +9,6 @@ claim that lacks runs stands there as `not run`.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import os
@@ -33,7 +32,7 @@ from almining.papers import divergence
 from almining.records import Detections, Target
 from data_scripts.claims_bib import matched
 from data_scripts.make_dense import FRAMES, Plan, train
-from data_scripts.measure import RESULTS, Run, compare, finish, measure
+from data_scripts.measure import Run, command_line, compare
 
 TOY = divergence.Config.toy()
 VIDEOS, LENGTH, TEST = 16, 30, 40  # films and their frames; films of the test
@@ -320,18 +319,9 @@ def _auc(key: str, kind: str, name: str, run: Run) -> float:
 
 def main() -> None:
     """Measure what is asked for and is not there yet, and write the claims."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--arms", nargs="+", default=list(HEADLINES), choices=list(ARMS))
-    parser.add_argument("--all", action="store_true", help="every arm of every claim")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    asked = parser.parse_args()
-    file = asked.results / "divergence.json"
-    jobs = [(arm, seed) for seed in asked.seeds for arm in (ARMS if asked.all else asked.arms)]
-    runs = measure(one_run, jobs, file, processes=asked.processes, device=asked.device)
-    finish(file, claims(runs, "python data_scripts/claims_divergence.py --all"))
+    command_line(
+        "claims_divergence", __doc__, one_run, claims, arms=list(ARMS), headlines=HEADLINES
+    )
 
 
 if __name__ == "__main__":

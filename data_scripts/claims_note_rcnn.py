@@ -10,10 +10,8 @@ learn from, as in `Config.toy()`; the paper's is on all proposals.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import almining as al
@@ -23,7 +21,7 @@ from almining.lab import START, TEST_SEED, target_scenes
 from almining.papers.note_rcnn import Config, audit, initialise, recipe, rivals
 from almining.recipe import Recipe
 from almining.rng import derive
-from data_scripts.measure import RESULTS, Run, compare, finish, measure
+from data_scripts.measure import Run, command_line, compare
 
 IMAGES, TEST, SEEDS = 200, 150, 12  # of the target classes; seeds of a class, on average
 SHORT, USUAL, LONG, SWITCH = 4, 5, 8, 4  # iterations; half-distill distils up to SWITCH
@@ -276,19 +274,7 @@ def claims(runs: Sequence[Run], command: str) -> list[dict[str, Any]]:
 
 def main() -> None:
     """Measure what is asked for and is not there yet, and write the claims."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--arms", nargs="+", default=list(HEADLINES), choices=list(ARMS))
-    parser.add_argument("--all", action="store_true", help="every arm of every claim and table")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    asked = parser.parse_args()
-    file = asked.results / "note_rcnn.json"
-    arms = list(ARMS) if asked.all else asked.arms
-    jobs = [(arm, seed) for seed in asked.seeds for arm in arms]
-    runs = measure(one_run, jobs, file, processes=asked.processes, device=asked.device)
-    finish(file, claims(runs, "python data_scripts/claims_note_rcnn.py --all"))
+    command_line("claims_note_rcnn", __doc__, one_run, claims, arms=list(ARMS), headlines=HEADLINES)
 
 
 if __name__ == "__main__":

@@ -8,12 +8,10 @@ What is there is not run again. A claim that lacks runs stands there as `not run
 
 from __future__ import annotations
 
-import argparse
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,7 +31,7 @@ from almining.rng import derive
 from almining.train import Batch, fit
 from data_scripts.make_demos import SEED
 from data_scripts.make_ssm import Plan, begin
-from data_scripts.measure import RESULTS, Run, compare, finish, measure
+from data_scripts.measure import Run, command_line, compare
 from data_scripts.ssm_figures import counts, figures, judged
 
 CYCLES, IMAGES, LOOKED, TEST = 2, 240, 90, 200
@@ -318,20 +316,7 @@ def _ap(row: Mapping[str, Any]) -> float:
 
 def main() -> None:
     """Measure what is asked for and is not there yet, and write the claims."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    choices = [*LOOKS, *ARMS]
-    parser.add_argument("--arms", nargs="+", default=list(HEADLINES), choices=choices)
-    parser.add_argument("--all", action="store_true", help="every arm of every claim and table")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--results", type=Path, default=RESULTS)
-    asked = parser.parse_args()
-    file = asked.results / "ssm.json"
-    arms = choices if asked.all else asked.arms
-    jobs = [(arm, seed) for seed in asked.seeds for arm in arms]
-    runs = measure(one_run, jobs, file, processes=asked.processes, device=asked.device)
-    finish(file, claims(runs, "python data_scripts/claims_ssm.py --all"))
+    command_line("claims_ssm", __doc__, one_run, claims, arms=[*LOOKS, *ARMS], headlines=HEADLINES)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ result file goes on from it.
 
 from __future__ import annotations
 
+import argparse
 import json
 import multiprocessing
 import time
@@ -87,6 +88,44 @@ def compare(
     minutes = sum(run["minutes"] for run in runs if other is not None or run["arm"] in arms)
     more: dict[str, Any] = {"command": command, "minutes": round(minutes, 1), "within": within}
     return claim(text, paper=paper, arms=arms, values=values, **more)
+
+
+def command_line(
+    script: str,
+    text: str,
+    call: Callable[..., Run],
+    claims: Callable[[Sequence[Run], str], Sequence[Mapping[str, Any]]],
+    *,
+    arms: Sequence[str],
+    headlines: Sequence[str],
+    seeds: Sequence[int] = (0, 1, 2, 3, 4),
+) -> None:
+    """Measure what the command line asks for and is not there yet, and write the claims.
+
+    Args:
+        script: named `claims_<paper>`; its file is `<paper>.json`.
+        text: the script's docstring, whose first paragraph is shown as help.
+        call: as in `measure`; it gets `device`.
+        claims: `claims(runs, command)` returns the rows.
+        arms: all there are.
+        headlines: those that are run unless others are asked for.
+        seeds: likewise.
+    """
+    parser = argparse.ArgumentParser(description=text.split("\n\n")[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(seeds))
+    parser.add_argument(
+        "--arms", nargs="+", default=list(headlines), choices=list(arms), metavar="ARM"
+    )
+    parser.add_argument("--all", action="store_true", help="every arm of every claim and table")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    asked = parser.parse_args()
+    file = asked.results / f"{script.removeprefix('claims_')}.json"
+    wanted = list(arms) if asked.all else asked.arms
+    jobs = [(arm, seed) for seed in asked.seeds for arm in wanted]
+    runs = measure(call, jobs, file, processes=asked.processes, device=asked.device)
+    finish(file, claims(runs, f"python data_scripts/{script}.py --all"))
 
 
 def write(file: Path, content: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from almining.data.pool import Pool
 from almining.evaluate.pairing import (
     Claims,
     Flags,
+    Verdicts,
     check_complete,
     check_overlap,
     judge,
@@ -67,9 +68,7 @@ def mined(pool: Pool | Target, truth: Pool | Target, *, min_iou: float = 0.5) ->
         names = tuple(map(str, range(1, most + 1)))
     else:
         raise ValueError("pool and truth are two pools or two targets, not one of each")
-    people = [np.array([name == HUMAN for name in here.origin], np.bool_) for here, _ in pairs]
-    verdicts = judge(_claims(pairs, people), min_iou)
-    human = np.concatenate([np.zeros(0, np.bool_), *people])
+    verdicts, human = judge_mined(pairs, min_iou)
     figures: dict[str, float] = {}
     for label, name in enumerate(("", *names)):
         chosen = (verdicts.labels == label) | (not label)
@@ -85,9 +84,16 @@ def mined(pool: Pool | Target, truth: Pool | Target, *, min_iou: float = 0.5) ->
     return figures
 
 
-def _claims(pairs: list[tuple[Target, Target]], people: list[Flags]) -> Iterator[Claims]:
-    for (here, true), human in zip(pairs, people, strict=True):
-        yield Claims(
+def judge_mined(pairs: Sequence[tuple[Target, Target]], min_iou: float) -> tuple[Verdicts, Flags]:
+    """Return the verdict on every box, a person's first in each image, and which a person drew.
+
+    Args:
+        pairs: of each image what is known and what is true.
+        min_iou: the overlap at which a box is right.
+    """
+    people = [np.array([name == HUMAN for name in here.origin], np.bool_) for here, _ in pairs]
+    claims = [
+        Claims(
             numbers(here.boxes),
             here.labels.cpu().numpy(),
             np.where(human, np.inf, numbers(here.scores)),
@@ -95,3 +101,6 @@ def _claims(pairs: list[tuple[Target, Target]], people: list[Flags]) -> Iterator
             true.labels.cpu().numpy(),
             ~true.ignore.cpu().numpy(),
         )
+        for (here, true), human in zip(pairs, people, strict=True)
+    ]
+    return judge(claims, min_iou), np.concatenate([np.zeros(0, np.bool_), *people])

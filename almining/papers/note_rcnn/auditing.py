@@ -12,10 +12,9 @@ import math
 import numpy as np
 
 from almining.boxes import iou
-from almining.checks import HUMAN
 from almining.data.pool import Pool
-from almining.evaluate.mining import mined
-from almining.evaluate.pairing import Claims, Flags, Floats, Ints, Verdicts, judge, numbers
+from almining.evaluate.mining import judge_mined, mined
+from almining.evaluate.pairing import Flags, Floats, Ints, Verdicts
 from almining.records import Target
 
 KINDS = ("wrong_class", "inaccurate", "false_positive")
@@ -88,22 +87,7 @@ def precision_curve(
 
 def _judged(pool: Pool, truth: Pool, min_iou: float) -> tuple[Verdicts, Flags]:
     """Return the verdict on every box, a person's first in each image, and which a person drew."""
-    people, claims = [np.zeros(0, np.bool_)], []
-    for image_id in pool.ids:
-        here, true = pool.target(image_id), truth.target(image_id)
-        human = np.array([origin == HUMAN for origin in here.origin], np.bool_)
-        people.append(human)
-        claims.append(
-            Claims(
-                numbers(here.boxes),
-                here.labels.cpu().numpy(),
-                np.where(human, np.inf, numbers(here.scores)),
-                numbers(true.boxes),
-                true.labels.cpu().numpy(),
-                ~true.ignore.cpu().numpy(),
-            )
-        )
-    return judge(claims, min_iou), np.concatenate(people)
+    return judge_mined([(pool.target(i), truth.target(i)) for i in pool.ids], min_iou)
 
 
 def _faults(here: Target, true: Target, min_iou: float) -> Ints:

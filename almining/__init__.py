@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from almining import predict as predict
     from almining import ranks as ranks
     from almining import records as records
+    from almining import review as review
     from almining import rng as rng
     from almining import score as score
     from almining import select as select
@@ -49,6 +50,7 @@ __getattr__, __dir__ = attach(
         "predict",
         "ranks",
         "records",
+        "review",
         "rng",
         "score",
         "select",

@@ -28,7 +28,7 @@ def waiting(run_dir: str | Path) -> list[Request]:
         FileNotFoundError: when there is no run in that folder.
         LockedError: while another process has the run directory open.
     """
-    with _opened(run_dir) as ledger:
+    with opened(run_dir) as ledger:
         return [request_of(row) for row in _waiting(ledger)]
 
 
@@ -62,7 +62,7 @@ def hand_in(
     given = [answers] if isinstance(answers, Answer) else list(answers)
     if ids is not None and len(ids) != len(given):
         raise ValueError(f"{len(given)} answers with {len(ids)} ids; give one id for each answer")
-    with _opened(run_dir) as ledger:
+    with opened(run_dir) as ledger:
         asked = {row["id"]: request_of(row) for row in ledger.requests(evidence=False)}
         classes = ((ledger.manifest or {}).get("run") or {}).get("classes", [])
         for answer in given:
@@ -82,7 +82,13 @@ def hand_in(
         )
 
 
-def _opened(run_dir: str | Path) -> Ledger:
+def opened(run_dir: str | Path) -> Ledger:
+    """Open the run directory of a run; `with` closes it.
+
+    Raises:
+        FileNotFoundError: when there is no run in that folder.
+        LockedError: while another process has it open.
+    """
     if not (Path(run_dir) / "manifest.json").is_file():
         raise FileNotFoundError(
             f"{run_dir} holds no run; name the folder given to cycle.run as run_dir"

@@ -223,6 +223,29 @@ class Ledger:
         """
         return rows.read_answers(self._open(), cycle)
 
+    def add_reviewed(self, events: Iterable[Mapping[str, Any]]) -> list[str]:
+        """Write what was done in a review, all of it or nothing; then it is on the disk.
+
+        Args:
+            events: JSON values, with at least "id" and "request", a request's id. One whose id was
+                written before changes nothing.
+
+        Returns:
+            The ids that are new.
+
+        Raises:
+            LedgerError: when a request is unknown, or an id belongs to another event.
+        """
+        return rows.add_reviewed(self._open(), events)
+
+    def reviewed(self, after: int = 0) -> list[dict[str, Any]]:
+        """Return what was done in reviews, in order, each with its "number".
+
+        Args:
+            after: only what came after the event of this number.
+        """
+        return rows.read_reviewed(self._open(), after)
+
     def close_cycle(
         self,
         cycle: int,

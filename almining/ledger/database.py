@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 
 from almining.ledger.files import LedgerError
 
-FORMAT = 1
+FORMAT = 2
 GUARD = threading.RLock()  # of every database of the process: held over a fork, so none is halfway
 WAIT_S = 10.0  # for another program that is reading the file
 APPENDED = {  # table: its columns; what stands in one is never changed
@@ -33,6 +33,8 @@ APPENDED = {  # table: its columns; what stands in one is never changed
     " cycle INTEGER NOT NULL REFERENCES cycles (cycle), place INTEGER NOT NULL",
     "events": "number INTEGER PRIMARY KEY, at TEXT NOT NULL, what TEXT NOT NULL,"
     " text TEXT NOT NULL",
+    "reviewed": "number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, at TEXT NOT NULL,"
+    " request_id TEXT NOT NULL REFERENCES requests (id), content TEXT NOT NULL",
 }
 SAME = {  # INSERT OR REPLACE would take an old row away, and no DELETE trigger would hear of it
     "requests": "id = NEW.id OR (cycle, place) = (NEW.cycle, NEW.place)",
@@ -40,7 +42,9 @@ SAME = {  # INSERT OR REPLACE would take an old row away, and no DELETE trigger 
     "cycles": "cycle = NEW.cycle",
     "used": "id = NEW.id",
     "events": "number = NEW.number",
+    "reviewed": "id = NEW.id OR number = NEW.number",
 }
+SINCE = {1: ("reviewed",)}  # the tables that a file of an older format lacks
 FILES = "name TEXT PRIMARY KEY NOT NULL, size INTEGER, mtime_ns INTEGER, sha256 TEXT"
 REMEDIES = {
     sqlite3.SQLITE_FULL: "the disk is full: free some space and call again",
@@ -100,9 +104,9 @@ class Database:
             )
         if version == 0 and tables:
             raise LedgerError(f"{self.path} is no ledger; choose another run directory")
-        if version == 0:
+        if version < FORMAT:
             with self.transaction() as connection:
-                for statement in _schema():
+                for statement in _schema(SINCE.get(version)):
                     connection.execute(statement)
 
     @contextmanager
@@ -143,11 +147,15 @@ class Database:
             self.connection.close()
 
 
-def _schema() -> Iterator[str]:
+def _schema(only: Collection[str] | None = None) -> Iterator[str]:
+    """Yield the statements that make the tables, or only some of them."""
     strict = "STRICT" if sqlite3.sqlite_version_info >= (3, 37) else ""
     for table, columns in (APPENDED | {"files": FILES}).items():
-        yield f"CREATE TABLE {table} ({columns}) {strict}"
+        if only is None or table in only:
+            yield f"CREATE TABLE {table} ({columns}) {strict}"
     for table, same in SAME.items():
+        if only is not None and table not in only:
+            continue
         refused = f"BEGIN SELECT RAISE(ABORT, '{table} are only added, never changed'); END"
         for what in ("UPDATE", "DELETE"):
             yield f"CREATE TRIGGER {table}_{what} BEFORE {what} ON {table} {refused}"

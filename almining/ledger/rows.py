@@ -91,6 +91,28 @@ def _answers(query: str, database: Database, *values: Any) -> list[dict[str, Any
     return [row | {key: json.loads(row[key]) for key in ("box", "target")} for row in rows]
 
 
+def add_reviewed(database: Database, events: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Write what was done in a review; return the ids that are new."""
+    new: list[str] = []
+    with database.transaction() as connection:
+        for event in events:
+            known = database.rows("SELECT content FROM reviewed WHERE id = ?", event["id"])
+            for old in known:
+                _check_same(database, f"event {event['id']}", json.loads(old["content"]), event)
+            if not known:
+                row = (event["id"], now(), event["request"], json.dumps(event))
+                connection.execute("INSERT INTO reviewed VALUES (NULL, ?, ?, ?, ?)", row)
+                new.append(event["id"])
+    return new
+
+
+def read_reviewed(database: Database, after: int) -> list[dict[str, Any]]:
+    """Return what was done in reviews since the event of a number."""
+    query = "SELECT number, content FROM reviewed WHERE number > ? ORDER BY number"
+    found = database.rows(query, after)
+    return [json.loads(row["content"]) | {"number": row["number"]} for row in found]
+
+
 def close_cycle(database: Database, **new: Any) -> None:
     """Write what came of a cycle: cycle, row, used, mined, set_aside."""
     cycle = new["cycle"]

@@ -78,8 +78,8 @@ def test_a_commit_is_on_the_disk_without_shared_memory(ledger: Ledger) -> None:
 def test_a_newer_format_is_refused(ledger: Ledger) -> None:
     ledger.close()
     with closing(sqlite3.connect(ledger.folder / "ledger.sqlite")) as other:
-        other.execute("PRAGMA user_version = 2")
-    with pytest.raises(LedgerError, match=r"sqlite has format 2, this version knows 1; update al"):
+        other.execute("PRAGMA user_version = 3")
+    with pytest.raises(LedgerError, match=r"sqlite has format 3, this version knows 2; update al"):
         open_ledger(ledger.folder)
 
 

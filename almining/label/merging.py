@@ -24,14 +24,19 @@ def merge(target: Target, request: Request, answer: Answer) -> Target:
     - verify, accepted: the box is added as a person's, in place of mined boxes of that class that
       overlap it.
     - verify, rejected: the mined box that was asked about is removed.
-    - region with a box: it is added as a person's, in place of mined boxes of any class that
-      overlap it.
-    - region without: its box joins `negatives`, and mined boxes that overlap it are removed; a box
-      that is found later removes the negatives that overlap it.
+    - region: the boxes of the answer are added as a person's, ignored ones as such, in place of
+      mined boxes of any class that overlap them. A region that no box of a person's overlaps then
+      holds no object, or none as a whole: it joins `negatives`, and mined boxes that overlap it are
+      removed; a box that is found later removes the negatives that overlap it.
+
+    So a region that was answered overlaps a person's box or one ruled out, and is not asked about
+    again. One ruled out may share less with the object that was drawn beside it: of a proposal that
+    overlaps both, losses take the object.
 
     To overlap is IoU >= 0.5. A box that a person has already drawn there, of the same class, is not
-    added twice. Only `"complete"` makes a target complete; any other answer that changes the boxes
-    of a complete target shows that it was not, so it no longer is.
+    added twice, unless it alone lies in the region; the boxes of one answer are all meant. Only
+    `"complete"` makes a target complete; any other answer that changes the boxes of a complete
+    target shows that it was not, so it no longer is.
 
     Args:
         target: what was known before; it is not changed.
@@ -58,24 +63,7 @@ def merge(target: Target, request: Request, answer: Answer) -> Target:
         return given
     if request.kind == "tag":
         return _with_tags(target, given, about)
-    box = box_of(request, target.boxes)
-    if not len(given):
-        overlap = iou(box, target.boxes)[0] >= SAME_OBJECT
-        drawn = (overlap & ~_mined(target) & ~target.ignore).nonzero()
-        if len(drawn):
-            raise ValueError(
-                f"{about}: a person said that {box[0].tolist()} holds no object, but a person drew "
-                f"box {target.boxes[drawn[0, 0]].tolist()} there; correct one of the two"
-            )
-        kept = _without(target, overlap)
-        if bool((iou(box, kept.negatives)[0] >= SAME_BOX).any()):
-            return kept  # said before
-        return replace(kept, negatives=torch.cat([kept.negatives, box]))
-    for found, label in zip(
-        given.boxes.to(target.boxes.device), given.labels.tolist(), strict=True
-    ):
-        target = _with_box(target, found[None], label, about, any_class=True)
-    return target
+    return _looked_into(target, box_of(request, target.boxes), given, about)
 
 
 def check_answer(request: Request, answer: Answer) -> None:
@@ -129,11 +117,30 @@ def _about(request: Request) -> str:
 
 
 def _verified(target: Target, request: Request, *, accepted: bool) -> Target:
-    box, label = box_of(request, target.boxes), int(request.label or 0)
+    box = box_of(request, target.boxes)
+    asked = Target(box, target.labels.new_tensor([int(request.label or 0)]), complete=False)
     if accepted:
-        return _with_box(target, box, label, _about(request), any_class=False)
-    same = (iou(box, target.boxes)[0] >= SAME_BOX) & (target.labels == label)
+        return _with_boxes(target, asked, _about(request))
+    same = (iou(box, target.boxes)[0] >= SAME_BOX) & (target.labels == asked.labels)
     return _without(target, same)
+
+
+def _looked_into(target: Target, region: Tensor, given: Target, about: str) -> Target:
+    known = _with_boxes(target, given.to(region.device), about, region)
+    inside = _overlap(region, known.boxes)[0]  # (n,)
+    drawn = inside & ~_mined(known)
+    if len(given) and bool(drawn.any()):
+        return known
+    refuted = known.boxes[drawn & ~known.ignore]
+    if len(refuted):
+        raise ValueError(
+            f"{about}: a person said that {region[0].tolist()} holds no object, but a person drew "
+            f"box {refuted[0].tolist()} there; correct one of the two"
+        )
+    kept = _without(known, inside)
+    if bool((iou(region, kept.negatives) >= SAME_BOX).any()):
+        return kept  # said before
+    return replace(kept, negatives=torch.cat([kept.negatives, region]))
 
 
 def _mined(target: Target) -> Tensor:
@@ -148,31 +155,42 @@ def _without(target: Target, drop: Tensor) -> Target:
     return target.select(~drop) if bool(drop.any()) else target
 
 
-def _with_box(target: Target, box: Tensor, label: int, about: str, *, any_class: bool) -> Target:
-    if label in (target.absent or ()):
+def _overlap(some: Tensor, others: Tensor) -> Tensor:
+    return iou(some, others) >= SAME_OBJECT
+
+
+def _with_boxes(target: Target, given: Target, about: str, region: Tensor | None = None) -> Target:
+    """Add boxes (m of them) to what is known (n); with a region, in place of those of any class."""
+    labels = frozenset(given.labels.tolist())
+    refuted = sorted(labels & (target.absent or frozenset()))
+    if refuted:
         raise ValueError(
-            f"{about}: a person found class {label}, but Target.absent = "
+            f"{about}: a person found class {refuted[0]}, but Target.absent = "
             f"{sorted(target.absent or ())} says it is not there; one of the two is wrong, "
             "correct `absent` or the answer"
         )
-    overlap = iou(box, target.boxes)[0] >= SAME_OBJECT
-    same = target.labels == label
-    kept = _without(target, overlap if any_class else overlap & same)
-    if not bool((overlap & same & ~_mined(target) & ~target.ignore).any()):
+    overlap = _overlap(given.boxes, target.boxes)  # (m, n)
+    same = overlap & (given.labels[:, None] == target.labels)
+    kept = _without(target, (same if region is None else overlap).any(dim=0))
+    there = same & ~_mined(target) & (given.ignore[:, None] | ~target.ignore)
+    if region is not None:
+        there &= _overlap(region, target.boxes) | ~_overlap(given.boxes, region)
+    new = given.select(~there.any(dim=1))
+    if len(new):
         kept = Target(
-            torch.cat([kept.boxes, box]),
-            torch.cat([kept.labels, kept.labels.new_tensor([label])]),
-            ignore=torch.cat([kept.ignore, kept.ignore.new_zeros(1)]),
-            origin=(*kept.origin, HUMAN),
-            scores=torch.cat([kept.scores, kept.scores.new_full((1,), torch.nan)]),
+            torch.cat([kept.boxes, new.boxes]),
+            torch.cat([kept.labels, new.labels]),
+            ignore=torch.cat([kept.ignore, new.ignore]),
+            origin=(*kept.origin, *[HUMAN] * len(new)),
+            scores=torch.cat([kept.scores, torch.full_like(new.scores, torch.nan)]),
             tags=kept.tags,
             absent=kept.absent,
-            negatives=kept.negatives[iou(box, kept.negatives)[0] < SAME_OBJECT],
+            negatives=kept.negatives[~_overlap(new.boxes, kept.negatives).any(dim=0)],
             complete=False,
         )
-    if kept.tags is None or label in kept.tags:
+    if kept.tags is None or labels <= kept.tags:
         return kept
-    return replace(kept, tags=kept.tags | {label})
+    return replace(kept, tags=kept.tags | labels)
 
 
 def _with_tags(target: Target, given: Target, about: str) -> Target:

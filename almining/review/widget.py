@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import anywidget
 
-from almining.ledger import LockedError
+from almining.ledger import LedgerError, LockedError
 
 if TYPE_CHECKING:
     from almining.review.reviewer import Reviewer
@@ -43,18 +43,23 @@ class ReviewWidget(anywidget.AnyWidget):
 
     def _heard(self, _: Any, content: dict[str, Any], buffers: list[memoryview]) -> None:
         """Do what a page asks; an error is told there, for a callback's is seen nowhere else."""
-        does = {
-            "hello": lambda: self.show(),
-            "events": lambda: self._save(content["events"]),
-            "want": lambda: self._open(content["request"]),
-            "commit": lambda: self._commit(bool(content.get("partial"))),
-        }
         try:
-            does[content["type"]]()
+            match content:
+                case {"type": "hello"}:
+                    self.show()
+                case {"type": "events", "events": [*events]}:
+                    self._save(events)
+                case {"type": "want", "request": str(request_id)}:
+                    self._open(request_id)
+                case {"type": "commit", "partial": bool(partial)}:
+                    self._commit(partial)
+                case _:
+                    raise ValueError(f"the page says {content!r:.99}; reload it, it may be old")
         except LockedError as error:
             self.send({"type": "busy", "text": str(error)})
         except Exception as error:
-            text = f"{type(error).__name__}: {error}"
+            known = isinstance(error, ValueError | OSError | LedgerError)
+            text = str(error) if known else f"{type(error).__name__}: {error}"
             self.send({"type": "error", "text": text, "request": content.get("request")})
 
     def show(self) -> None:

@@ -1,13 +1,21 @@
 """What is known of an image after an answer."""
 
 from dataclasses import replace
+from itertools import permutations
 
 import pytest
+import torch
 
+from almining.boxes import iou
+from almining.cycle import run
 from almining.label import merge
+from almining.papers.ssm import Config, recipe
 from almining.records import Answer, Target
 from tests.fakes import boxes, labels
 from tests.label.asking import BOX, FAR, HALF, LESS, after, asked, request, target
+from tests.papers.ssm.spotted import RIGHT, Spotter, pool_of
+
+BESIDE = (25.0, 10, 45, 30)  # IoU 1/7 with BOX
 
 
 def test_complete_replaces_everything() -> None:
@@ -94,6 +102,98 @@ def test_a_region_without_an_object_becomes_a_negative() -> None:
     assert known.origin == ("human",)
     assert not known.complete
     assert after(known, request("region", BOX), target=target()) is known  # said before
+
+
+def test_a_region_whose_object_is_elsewhere_becomes_a_negative_too() -> None:
+    for found in (BESIDE, LESS, FAR):
+        before = target(HALF, origin=("mined",), tags=set())
+        known = after(before, request("region", BOX), target=target(found, label=[2]))
+        assert known.boxes.tolist() == [list(found)] and known.origin == ("human",)
+        assert known.negatives.tolist() == [list(BOX)] and known.tags == {2}
+        again = after(known, request("region", BOX), target=target(found, label=[2]))
+        assert again is known  # said before
+    there = after(target(), request("region", BOX), target=target(HALF))
+    assert len(there) == 1 and len(there.negatives) == 0  # the boundary counts as there
+    found = after(known, request("verify", BOX, 1), verdict="accept")
+    assert len(found) == 2 and len(found.negatives) == 0
+
+
+@pytest.mark.parametrize("ignored", [False, True])
+def test_a_region_where_a_person_drew_is_no_negative(ignored) -> None:
+    drawn = replace(target(HALF), ignore=torch.tensor([ignored]))
+    known = after(drawn, request("region", BOX), target=target(FAR, label=[2]))
+    assert known.boxes.tolist() == [list(HALF), list(FAR)] and len(known.negatives) == 0
+
+
+def test_an_ignored_box_of_a_region_stays_ignored() -> None:
+    unclear = replace(target(BOX, FAR), ignore=torch.tensor([True, False]))
+    known = after(target(), request("region", BOX), target=unclear)
+    assert known.ignore.tolist() == [True, False] and len(known.negatives) == 0
+    assert after(known, request("region", BOX), target=unclear) is known
+    real = after(known, request("verify", BOX, 1), verdict="accept")
+    assert real.ignore.tolist() == [True, False, False]
+
+
+def test_boxes_of_one_answer_are_all_meant_in_any_order() -> None:
+    before = target(HALF, FAR, origin=("mined", "human"), negatives=boxes(BESIDE))
+    rows = [(BOX, 1), (HALF, 1), (BESIDE, 2), (FAR, 1)]  # the last one is there
+    seen = set()
+    for order in permutations(rows):
+        given = target(*(box for box, _ in order), label=[label for _, label in order])
+        known = after(before, request("region", BOX), target=given)
+        assert len(known.negatives) == 0 and known.boxes[0].tolist() == list(FAR)
+        boxed = zip(map(tuple, known.boxes.tolist()), known.labels.tolist(), strict=True)
+        seen.add(tuple(sorted(boxed)))
+    assert seen == {tuple(sorted(rows))}
+
+
+def test_a_box_in_the_region_is_not_taken_for_one_outside_it() -> None:
+    low = (10.0, 15, 30, 30)  # IoU 0.75 with BOX, 0.5 with the box drawn, which has 1/3 with BOX
+    outside = target((10.0, 20, 30, 35))
+    known = after(outside, request("region", BOX), target=target(low))
+    assert len(known) == 2 and len(known.negatives) == 0
+    assert len(after(outside, request("verify", low, 1), verdict="accept")) == 1
+
+
+def test_a_region_that_was_answered_is_never_asked_about_again() -> None:
+    draws = torch.Generator().manual_seed(0)
+    ruled_out = 0
+    for _ in range(300):
+        corners = torch.rand(6, 2, generator=draws) * 20
+        rows = torch.cat([corners, corners + 20 + 10 * torch.rand(6, 2, generator=draws)], dim=1)
+        known = Target(
+            rows[:2],
+            labels(1, 2),
+            ignore=torch.tensor([False, True]),
+            origin=("human", "mined"),
+            scores=torch.tensor([torch.nan, 0.9]),
+            negatives=rows[2:3],
+            complete=False,
+        )
+        given = Target(rows[3:5], labels(1, 2), complete=False)
+        new = after(known, request("region", rows[5].tolist()), target=given)
+        drawn = new.boxes[torch.tensor([text == "human" for text in new.origin])]
+        assert bool((iou(rows[5:], torch.cat([drawn, new.negatives])) >= 0.5).any())
+        refuted = iou(rows[5:], new.negatives).amax() > 0.99 if len(new.negatives) else False
+        assert not (refuted and bool((iou(rows[5:], new.boxes) >= 0.5).any()))
+        ruled_out += bool(refuted)
+    assert 30 < ruled_out < 270
+
+
+def test_a_run_does_not_ask_again_about_what_is_elsewhere() -> None:
+    class Elsewhere:
+        def ask(self, requests, pool):
+            for one in requests:
+                given = target((30, 6, 46, 30), label=[3])  # IoU 0.14 with what is asked about
+                yield Answer(one.id, target=given, by="me", seconds=1)
+
+    config = Config(per_class=20, per_cycle=2, min_score=0.3, steps=1, batch=3, lr=1e-3)
+    given = {"oracle": Elsewhere(), "budget": 2, "cycles": 5, "seed": 0, "progress": False}
+    history = run(recipe(config), Spotter(), pool_of(), **given)
+    assert [len(row.picked) for row in history.rows] == [0, 2, 1]  # three images, once each
+    for image_id in ("100", "101", "102"):
+        known = history.pool.target(image_id)
+        assert len(known) == 1 and known.negatives.tolist() == [list(RIGHT)]
 
 
 def test_negatives_and_boxes_never_contradict_each_other() -> None:

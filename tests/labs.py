@@ -108,6 +108,11 @@ class Lab:
         with urllib.request.urlopen(request, timeout=PATIENCE) as said:
             return json.loads(said.read() or b"null")
 
+    def set(self, plugin: str, **values: Any) -> None:
+        """Set settings of JupyterLab, for pages that are opened from then on."""
+        path = f"/lab/api/settings/@jupyterlab/apputils-extension:{plugin}"
+        self.call("PUT", path, {"raw": json.dumps(values)})
+
     def kernel(self, name: str) -> str:
         """Return the id of the kernel a notebook runs in."""
         sessions = self.call("GET", "/api/sessions")
@@ -131,21 +136,17 @@ def browsing() -> Iterator[Any]:
         browser.close()
 
 
-def open_notebook(context: Any, lab: Lab, name: str, *, theme: str = "light") -> Any:
+def open_notebook(context: Any, lab: Lab, name: str) -> Any:
     """Return a page with a notebook whose kernel is idle.
 
     Args:
         context: a browser or one of its contexts.
         lab: the server.
         name: of the notebook.
-        theme: of JupyterLab, `"light"` or `"dark"`.
     """
     page = context.new_page()
     page.set_viewport_size({"width": 1280, "height": 1000})
     page.set_default_timeout(PATIENCE * 1000)
-    settings = {"raw": json.dumps({"theme": f"JupyterLab {theme.capitalize()}"})}
-    if theme != "light":
-        lab.call("PUT", "/lab/api/settings/@jupyterlab/apputils-extension:themes", settings)
     page.goto(f"{lab.address}/lab/tree/{name}?reset")
     page.wait_for_selector(".jp-NotebookPanel .jp-Cell")
     idle(page)
@@ -161,3 +162,9 @@ def run_all(page: Any) -> None:
     """Run all cells of the notebook that is shown, by the menu."""
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_role("menuitem", name="Run All Cells", exact=True).click()
+
+
+def run_cell(page: Any, number: int) -> None:
+    """Run one cell of the notebook that is shown."""
+    page.locator(".jp-CodeCell .jp-InputArea-editor").nth(number).click()
+    page.keyboard.press("Control+Enter")

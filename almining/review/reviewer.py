@@ -1,11 +1,13 @@
 """`Reviewer`: a person who answers what a run asks, in a notebook.
 
 It holds no answer itself: all there is lies in the run directory, as events. So another kernel, or
-another notebook, goes on where this one stopped. It needs no browser; `widget` is one way in.
+another notebook, goes on where this one stopped. It needs no browser; `widget` is one way in. What
+a page says may be heard in a thread of its own, while a cell runs.
 """
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +88,7 @@ class Reviewer:
         self.run_dir, self.detector, self.by = Path(run_dir), detector, by
         self._pool, self._min_score, self._most = pool, min_score, most
         self._batch: Batch | None = None
+        self._guard = threading.RLock()  # of `_batch`, which grows
         self._widget: Any = None
 
     def __repr__(self) -> str:
@@ -132,7 +135,8 @@ class Reviewer:
             LockedError: while another process has it open.
             ValueError: when the run has other classes than the pool.
         """
-        self._batch = batch = store.read(self.run_dir, self._batch)
+        with self._guard:
+            self._batch = batch = store.read(self.run_dir, self._batch)
         if batch.classes != self._pool.classes:
             raise ValueError(
                 f"the run in {self.run_dir} has the classes {', '.join(batch.classes)}, the pool "
@@ -181,7 +185,7 @@ class Reviewer:
         if not any(e["do"] == "start" and e["request"] == request_id for e in batch.events):
             image = self._pool.image(request.image_id)
             event = start(request, self._pool, image, self._detected(request, image))
-            self._batch, _ = store.write(self.run_dir, [event], batch)
+            self._write([event])
         return shown(request, self._pool, image)
 
     def _detected(self, request: Request, image: Tensor) -> Detections | None:
@@ -220,8 +224,12 @@ class Reviewer:
             except ValueError as error:
                 name = event.get("id") if isinstance(event, Mapping) else None
                 refused[str(name)] = str(error)
-        self._batch, _ = store.write(self.run_dir, list(good.values()), batch)
+        self._write(list(good.values()))
         return Saved(list(good), refused)
+
+    def _write(self, events: Sequence[Mapping[str, Any]]) -> None:
+        with self._guard:
+            self._batch = store.write(self.run_dir, events, self._batch)
 
     def commit(self, *, partial: bool = False) -> int:
         """Hand in what was reviewed, so that the run goes on; a second time changes nothing.

@@ -59,7 +59,7 @@ def read(run_dir: str | Path, before: Batch | None = None) -> Batch:
 
 def write(
     run_dir: str | Path, events: Sequence[Mapping[str, Any]], before: Batch | None = None
-) -> tuple[Batch, list[str]]:
+) -> Batch:
     """Write events down; they are on the disk when this returns.
 
     Args:
@@ -68,14 +68,14 @@ def write(
         before: see `read`.
 
     Returns:
-        What was done so far, with them; and the ids that are new.
+        What was done so far, with them.
 
     Raises:
         LedgerError: when the disk does not take them, or an id belongs to another event.
     """
     with opened(run_dir) as ledger:
-        new = ledger.add_reviewed(events)
-        return _read(ledger, before), new
+        ledger.add_reviewed(events)
+        return _read(ledger, before)
 
 
 def _read(ledger: Ledger, before: Batch | None) -> Batch:

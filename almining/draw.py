@@ -11,12 +11,15 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+import torch
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.offsetbox import AnchoredOffsetbox, HPacker, TextArea, VPacker
+from matplotlib.patches import Rectangle
 from torch import Tensor
 
 from almining.branches import branches as branches
@@ -29,16 +32,16 @@ from almining.canvas import DARK, FONT, GREY, PALETTE, add_box, axes_for, figure
 from almining.canvas import blank as blank
 from almining.canvas import png as png
 from almining.canvas import show as show
-from almining.checks import HUMAN
+from almining.checks import HUMAN, check_image
 from almining.curves import curve as curve
 from almining.curves import interval as interval
 from almining.curves import miss_curve as miss_curve
 from almining.data.pool import Pool
-from almining.heat import add_blocks
+from almining.heat import TOP, add_heat
 from almining.heat import filmstrip as filmstrip
 from almining.heat import heat as heat
 from almining.heat import scales as scales
-from almining.nested import add_pairs
+from almining.nested import LARGE, SMALL
 from almining.nested import pairs as pairs
 from almining.nested import selection as selection
 from almining.nested import tell as tell
@@ -47,7 +50,8 @@ from almining.pastes import Trial as Trial
 from almining.pastes import build_up as build_up
 from almining.pastes import pastes as pastes
 from almining.pastes import split as split
-from almining.records import Detections, Request, Target
+from almining.reasons import Mark, Shown, class_name, shown
+from almining.records import Detections, Evidence, Request, Target
 from almining.routes import Rows as Rows
 from almining.routes import kept as kept
 from almining.routes import masked as masked
@@ -56,6 +60,20 @@ from almining.routes import tell_rows as tell_rows
 from almining.routes import trade as trade
 from almining.score import box_entropies
 from almining.sheets import sheet as sheet
+
+# by the role of a mark: colour, line, whether the role is named
+MARKS = {
+    "most uncertain": (PALETTE[1], "-", False),
+    "uncertain": (PALETTE[5], "-", False),
+    "large": (LARGE, "-", False),
+    "small": (SMALL, "-", False),
+    "maximum": (TOP, "-", False),
+    "view a": (PALETTE[0], "-", True),
+    "view b": (PALETTE[1], "--", True),
+    "both views": (PALETTE[2], "-", True),
+    "seed head": (PALETTE[0], "-", True),
+    "mixed head": (PALETTE[1], "--", True),
+}
 
 
 def boxes(
@@ -89,7 +107,7 @@ def boxes(
     kept = [i for i in order if not scores[i] < min_score][:limit]
     for i in kept:
         label = int(found.labels[i])
-        name, colour, style = _name(classes, label), PALETTE[(label - 1) % len(PALETTE)], "-"
+        name, colour, style = class_name(classes, label), PALETTE[(label - 1) % len(PALETTE)], "-"
         if isinstance(found, Target):
             style = "-" if found.origin[i] == HUMAN else "--"
             if found.ignore[i]:
@@ -172,75 +190,92 @@ def evidence(
     *,
     classes: Sequence[str],
     limit: int = 5,
+    pool: Pool | None = None,
 ) -> Figure:
     """Return a figure of why a request was made: image, box asked about, evidence by kind.
 
+    Small pictures that belong to it stand in a row below.
+
     Args:
         image: (3, h, w) in [0, 1].
-        request: with its evidence. "entropy" shows the most uncertain boxes, "pairs" the surest
-            box-in-box pairs, "divergence" the maxima of regions; a kind not known here, its text
-            alone.
+        request: with its evidence; see `reasons.shown` for its kinds. One not known there shows its
+            text alone.
         detections: shown where the evidence itself has no boxes.
         classes: names of classes 1...C.
         limit: at most so many boxes, or pairs.
+        pool: where the frames before and after come from; without one they are not shown.
+
+    Raises:
+        ValueError: naming what the evidence lacks, or what is malformed.
     """
-    ax = axes_for(image, below=0.6)
-    why = request.evidence
-    picture(ax, image, f"{request.kind}: {request.image_id}")
-    if (
-        why is not None
-        and why.kind == "entropy"
-        and ("boxes" in why.data or detections is not None)
-    ):
-        shown, values = _uncertain(why.data, detections)
-        for rank, i in enumerate(values.argsort(descending=True, stable=True)[:limit].tolist()):
-            add_box(
-                ax,
-                shown[i],
-                f"entropy {float(values[i]):.2f}",
-                PALETTE[1] if not rank else PALETTE[5],
-                "-",
-            )
-    elif why is not None and why.kind == "pairs":
-        add_pairs(ax, *_paired(why.data), classes=classes, limit=limit)
-    elif why is not None and why.kind == "divergence":
-        add_blocks(ax, image, why.data)
-    elif detections is not None:
-        boxes(
-            image,
-            detections,
-            classes=classes,
-            ax=ax,
-            title=f"{request.kind}: {request.image_id}",
-            limit=limit,
-        )
+    why = shown(_told(request, detections), pool, limit=limit, classes=classes)
+    ax = _with_strip(image, why)
+    title = f"{request.kind}: {request.image_id}"
+    if detections is not None and not why.marks and why.blocks is None:
+        boxes(image, detections, classes=classes, ax=ax, title=title, limit=limit)
+    elif why.blocks is None:
+        picture(ax, image, title)
+    else:
+        add_heat(ax, image, why.blocks, region=why.region, title=title)
+    for mark in why.marks:
+        _add_mark(ax, mark, image)
     if request.box is not None:
-        asked = "what is here?" if request.label is None else f"{_name(classes, request.label)}?"
-        add_box(ax, request.box, asked, "#000000", "-")
-    if why is not None:
-        ax.set_xlabel(textwrap.fill(why.text, 52), fontsize=FONT, loc="left")
-    return settled(ax)
-
-
-def _uncertain(data: Mapping[str, Any], detections: Detections | None) -> tuple[Tensor, Tensor]:
-    if "boxes" in data and "entropies" in data:
-        return data["boxes"].detach().cpu(), data["entropies"].detach().cpu()
-    if detections is None:
-        raise ValueError(
-            f"evidence of kind 'entropy' needs data 'boxes' and 'entropies', got {sorted(data)}"
+        asked = (
+            "what is here?" if request.label is None else f"{class_name(classes, request.label)}?"
         )
-    return detections.boxes.detach().cpu(), box_entropies(detections).detach().cpu()
+        add_box(ax, request.box, asked, "#000000", "-")
+    if why.text:
+        ax.set_xlabel(textwrap.fill(why.text, 52), fontsize=FONT, loc="left")
+    fig = ax.get_figure(root=True)
+    assert fig is not None
+    return settled(*fig.axes)
 
 
-def _paired(data: Mapping[str, Any]) -> tuple[Detections, Tensor]:
-    names = ("boxes", "labels", "scores", "pairs")
-    if missing := [name for name in names if name not in data]:
-        raise ValueError(f"evidence of kind 'pairs' needs data {missing}, got {sorted(data)}")
-    return Detections(data["boxes"], data["labels"], data["scores"]), data["pairs"]
+def _told(request: Request, detections: Detections | None) -> Request:
+    """Return a request whose evidence of entropy has entropies: of detections, without its own."""
+    why = request.evidence
+    if why is None or why.kind != "entropy" or detections is None or "entropies" in why.data:
+        return request
+    data = {"boxes": detections.boxes, "entropies": box_entropies(detections)}
+    return replace(request, evidence=Evidence(why.kind, data, why.text))
 
 
-def _name(classes: Sequence[str] | None, label: int) -> str:
-    return classes[label - 1] if classes is not None and label <= len(classes) else f"class {label}"
+def _with_strip(image: Tensor, why: Shown) -> Axes:
+    """Return the axes of an image, above those of the small pictures, which are drawn."""
+    if not why.strip:
+        return axes_for(image, below=0.6)
+    check_image(image, "image")
+    wide, count = 4.6, len(why.strip)
+    tall = min(max(wide * image.shape[1] / image.shape[2], 1), 8) + 0.6
+    cell = wide / max(count, 4)
+    low = cell * min(max(one.shape[1] / one.shape[2] for one, _ in why.strip), 1.5) + 0.4
+    fig = figure(wide, tall + low)
+    cells = fig.add_gridspec(2, max(count, 4), height_ratios=[tall, low])
+    ax = fig.add_subplot(cells[0, :])
+    for column, (small, caption) in enumerate(why.strip):
+        below = fig.add_subplot(cells[1, column])
+        picture(below, small.float() / 255, None)
+        below.set_xlabel(textwrap.fill(caption, int(cell * 14)), fontsize=FONT, loc="left")
+    return ax
+
+
+def _add_mark(ax: Axes, mark: Mark, image: Tensor) -> None:
+    """Draw a mark of evidence; two heads look at one box, so theirs lie inside each other."""
+    colour, style, named = MARKS[mark.role]
+    box, text = mark.box, f"{mark.role}: {mark.text}" if named else mark.text
+    x1, y1, x2, y2 = box.tolist()
+    if mark.role == "maximum":
+        look: dict[str, Any] = {"fill": False, "edgecolor": colour, "linewidth": 2.2}
+        ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, **look))
+        return
+    if mark.role == "small":
+        look = {"facecolor": colour, "alpha": 0.35, "linewidth": 0}
+        ax.add_patch(Rectangle((x1, y1), x2 - x1, y2 - y1, **look))
+    if mark.role.endswith("head"):
+        apart = min(image.shape[2] * 0.012, min(x2 - x1, y2 - y1) / 4)
+        apart *= 1 if mark.role == "mixed head" else -1
+        box = box + torch.tensor([apart, apart, -apart, -apart])
+    add_box(ax, box, text, colour, style)
 
 
 def _chips(target: Target, classes: Sequence[str]) -> list[Artist]:
@@ -265,7 +300,7 @@ def _chips(target: Target, classes: Sequence[str]) -> list[Artist]:
         ink = "white" if colour in DARK and not target.complete else "black"
         chips.append(
             TextArea(
-                _name(classes, label), textprops={"fontsize": FONT, "color": ink, "bbox": look}
+                class_name(classes, label), textprops={"fontsize": FONT, "color": ink, "bbox": look}
             )
         )
     return chips

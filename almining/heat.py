@@ -136,21 +136,6 @@ def add_heat(
     return ax.imshow(above.numpy(), extent=extent, vmin=0, vmax=limit or 1.0, **look)
 
 
-def add_blocks(ax: Axes, image: Tensor, data: Mapping[str, Any], title: str | None = None) -> None:
-    """Draw the block maxima of evidence of kind "divergence", the highest one framed.
-
-    Raises:
-        ValueError: when the evidence lacks them.
-    """
-    if missing := [name for name in ("blocks", "region") if name not in data]:
-        raise ValueError(f"evidence of kind 'divergence' needs data {missing}, got {sorted(data)}")
-    blocks, side = data["blocks"], data["region"]
-    add_heat(ax, image, blocks, region=side, title=title)
-    row, column = divmod(int(blocks.argmax()), blocks.shape[1])
-    place = (column * side, row * side)
-    ax.add_patch(Rectangle(place, side, side, fill=False, edgecolor=TOP, linewidth=2.2))
-
-
 def filmstrip(
     pool: Pool,
     ids: Sequence[str],

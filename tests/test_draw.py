@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 
 import matplotlib
@@ -18,7 +19,7 @@ from PIL import Image
 
 from almining import draw
 from almining.canvas import GREY, LABEL, PALETTE
-from almining.data.pool import Pool
+from almining.data.pool import ImageInfo, Pool
 from almining.records import Detections, Evidence, Request, Target
 from tests.fakes import boxes, labels
 
@@ -300,8 +301,75 @@ def test_entropy_evidence_without_entropies_takes_the_detections() -> None:
     fig = draw.evidence(image(), request, found(3), classes=CLASSES)
     assert all(name.startswith("entropy ") for name in names(fig))
     half = Evidence("entropy", {"boxes": found(3).boxes}, "Unsure.")
-    with pytest.raises(ValueError, match="'boxes' and 'entropies'"):
+    with pytest.raises(ValueError, match=r"'entropy' needs data \['entropies'\], got \['boxes'\]"):
         draw.evidence(image(), Request("q", "a", "tag", evidence=half), classes=CLASSES)
+
+
+def pasted(n: int) -> dict[str, object]:
+    data: dict[str, object] = {f"paste_{i}": torch.zeros(3, 20, 30).byte() for i in range(n)}
+    data |= {
+        "labels": labels(3),
+        "terms": torch.full((n,), 0.5),
+        "places": boxes(*[(0, 0, 9, 9)] * n),
+    }
+    return data | {"matched": torch.ones(n).bool()}
+
+
+@pytest.mark.parametrize("count", [1, 6])
+def test_pastes_stand_in_a_row_below_the_image(count: int) -> None:
+    box = boxes((9, 9, 40, 40))[0]
+    why = Evidence("consistency", pasted(count), "Not found again.")
+    request = Request("q", "im-0", "region", box=box, evidence=why)
+    fig = draw.evidence(image(), request, found(2), classes=CLASSES)
+    top, *small = fig.axes
+    assert [ax.get_xlabel().replace("\n", " ") for ax in small] == ["as dog 0.50"] * count
+    assert top.get_xlabel() == "Not found again." and "what is here?" in names(fig)
+    assert len(frames(fig)) == 3  # two detections and the region
+    assert outside(fig) == []
+    lows = [ax.get_window_extent() for ax in small]
+    assert all(low.y1 < top.get_window_extent().y0 for low in lows)
+    assert all(a.x1 < b.x0 for a, b in itertools.pairwise(lows))
+
+
+def test_two_views_differ_by_colour_line_and_name() -> None:
+    data = {
+        "boxes": boxes((5, 5, 30, 30), (40, 5, 70, 30), (80, 40, 99, 60)),
+        "labels": labels(1, 2, 3),
+        "scores": torch.tensor([0.9, 0.8, 0.7]),
+        "view": labels(0, 1, 0),
+        "agreed": torch.tensor([False, False, True]),
+    }
+    request = Request("q", "im-0", "complete", evidence=Evidence("views", data, "They differ."))
+    fig = draw.evidence(image(), request, classes=CLASSES)
+    looks = [(one.get_linestyle(), to_hex(one.get_edgecolor()).upper()) for one in frames(fig)]
+    assert looks == [("-", PALETTE[0]), ("--", PALETTE[1]), ("-", PALETTE[2])]
+    assert names(fig) == ["view a: cup 0.90", "view b: traffic light 0.80", "both views: dog 0.70"]
+
+
+def test_two_heads_lie_on_either_side_of_the_box_asked_about() -> None:
+    box = boxes((20, 20, 60, 60))
+    data = {"boxes": box, "labels": labels(1), "seed": torch.tensor([[0.2, 0.8, 0, 0]])}
+    data["mixed"] = torch.tensor([[0.1, 0.1, 0.1, 0.7]])
+    why = Evidence("heads", data, "They differ.")
+    request = Request("q", "im-0", "verify", box=box[0], label=1, evidence=why)
+    fig = draw.evidence(image(), request, classes=CLASSES)
+    assert names(fig) == ["seed head: cup 0.80", "mixed head: dog 0.70, cup 0.10", "cup?"]
+    seed, mixed, middle = (float(one.get_x()) for one in frames(fig))
+    assert seed < middle < mixed
+    tiny = replace(request, evidence=replace(why, data=data | {"boxes": boxes((20, 20, 22, 22))}))
+    shown = draw.evidence(image(), tiny, classes=CLASSES)
+    assert [frame.get_width() for frame in frames(shown)[:2]] == [3, 1]
+
+
+def test_frames_before_and_after_come_from_the_pool() -> None:
+    infos = {f"im-{i}": ImageInfo(video="a", frame=i) for i in range(3)}
+    pool = Pool(CLASSES, {i: Target.unknown() for i in infos}, Images(), infos=infos)
+    data = {"blocks": torch.rand(12, 16), "region": 8}
+    data |= {"offsets": labels(-1), "neighbours": torch.tensor([0.25])}
+    request = Request("q", "im-1", "complete", evidence=Evidence("divergence", data, "There."))
+    assert len(draw.evidence(image(), request, classes=CLASSES).axes) == 1
+    fig = draw.evidence(image(), request, classes=CLASSES, pool=pool)
+    assert [ax.get_xlabel() for ax in fig.axes] == ["There.", "frame 0: 0.25", "frame 2"]
 
 
 # showing

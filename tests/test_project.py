@@ -46,6 +46,7 @@ LAYERS = {
     "heat": 2,
     "nested": 2,
     "pastes": 2,
+    "reasons": 2,
     "routes": 2,
     "sheets": 2,
     "label": 2,
@@ -69,7 +70,8 @@ LAYERS = {
 }
 GROUPS = {
     **dict.fromkeys(
-        ("branches", "canvas", "curves", "heat", "nested", "pastes", "routes", "sheets"), "draw"
+        ("branches", "canvas", "curves", "heat", "nested", "pastes", "reasons", "routes", "sheets"),
+        "draw",
     ),
     **dict.fromkeys(("recipe", "history", "fingerprints", "journal"), "cycle"),
 }

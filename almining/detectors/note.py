@@ -36,7 +36,14 @@ from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.rpn import concat_box_prediction_layers
 
 from almining.checks import check_choice
-from almining.detectors.base import Detector, check_batch, check_finite, mode
+from almining.detectors.base import (
+    Detector,
+    check_asked,
+    check_batch,
+    check_finite,
+    device_of,
+    mode,
+)
 from almining.detectors.note_parts import (
     VARIANTS,
     BoxPredictor,
@@ -175,6 +182,32 @@ class NoteRCNN(Detector):
     def regions(self, images: Sequence[Tensor], boxes: Sequence[Tensor]) -> list[Detections]:
         """Return what the heads agree on of given boxes, as `FasterRCNN.regions` does."""
         return self.plain.regions(images, boxes)
+
+    @torch.no_grad()
+    def heads(self, images: Sequence[Tensor], boxes: Sequence[Tensor]) -> list[Tensor]:
+        """Return what det-cls and det-cls-a each say of given boxes (n, 4), (n, 2, C + 1) an image.
+
+        Raises:
+            ValueError: when the variant has no det-cls-a.
+        """
+        if not VARIANTS[self.variant].det_a:
+            raise ValueError(f"variant {self.variant!r} has one head only; make one with det-cls-a")
+        check_asked(images, boxes)
+        if not images:
+            return []
+        with mode(self, False):
+            batch, pyramid, _, _ = self.plain.prepare(images, None)
+            device = device_of(self)
+            rois = [
+                given.to(device) * scale_of(image, size).to(device)
+                for given, image, size in zip(boxes, images, batch.image_sizes, strict=True)
+            ]
+            features = self._features(batch, pyramid, rois)
+            seed, mixed, _ = self.plain.model.roi_heads.box_predictor.each(features)
+        for values in (seed, mixed):
+            check_finite(values, "what the heads say")
+        both = torch.stack([seed.softmax(dim=1), mixed.softmax(dim=1)], dim=1)
+        return list(both.split([len(given) for given in boxes]))
 
     @torch.no_grad()
     def embed(self, images: Sequence[Tensor]) -> Tensor:

@@ -679,7 +679,7 @@ function question({ kind, label }, name, taken) {
 const EMPTY = { boxes: [], tags: [], verdict: null, status: "open", seconds: 0, size: null };
 const NOTHING = "Nothing to review. Call cycle.run again: it trains on the answers and picks the next.";
 const PARTS = `
-<header class="ar-bar">
+<div class="ar-bar">
   <button data-run='{"do":"turn","by":-1}' title="previous image (PageUp)">‹ Previous</button>
   <strong data-part="position"></strong>
   <button data-run='{"do":"turn","by":1}' title="next image (PageDown)">Next ›</button>
@@ -692,7 +692,7 @@ const PARTS = `
   <button data-part="keys" data-run='{"do":"toggle","what":"help"}' title="keys (?)" aria-label="Keys">?</button>
   <span class="ar-counts"><span data-part="counts"></span> · <span data-part="time"></span> ·
     <b data-part="unsaved"></b></span>
-</header>
+</div>
 <p class="ar-late" data-part="late" role="status"></p>
 <div data-part="alerts" role="alert"></div>
 <section class="ar-help" data-part="help" aria-label="Keys" hidden><dl data-part="legend"></dl></section>
@@ -702,7 +702,7 @@ const PARTS = `
     <div class="ar-stage" data-part="stage">
       <canvas data-part="picture" aria-hidden="true"></canvas>
       <canvas data-part="overlay" role="img"></canvas>
-      <p data-part="waiting">waiting for the kernel…</p>
+      <p class="ar-waiting" data-part="waiting">waiting for the kernel…</p>
     </div>
     <div class="ar-bar">
       <button data-run='{"do":"zoom","factor":0.8}' title="zoom out (−)" aria-label="Zoom out">−</button>
@@ -753,13 +753,13 @@ const PARTS = `
     <ul class="ar-strip" data-part="strip"></ul>
   </section>
 </div>
-<footer class="ar-bar" data-part="foot">
+<div class="ar-bar ar-foot" data-part="foot">
   <button class="ar-big" data-run='{"do":"finish"}'>Finish (Enter)</button>
   <button data-run='{"do":"skip"}'>Skip (s)</button>
   <button data-part="reopen" data-run='{"do":"reopen"}'>Reopen</button>
   <button data-part="handIn" data-run='{"do":"handIn"}'>Hand in</button>
   <p class="ar-live" data-part="live" aria-live="polite"></p>
-</footer>
+</div>
 <div class="ar-bar ar-note" data-part="sure" role="group" aria-label="Hand in" hidden>
   <span data-part="left"></span>
   <button data-part="others" data-run='{"do":"handIn","sure":true}'>Hand in the others</button>
@@ -963,6 +963,7 @@ class Page {
     this.post.open(batch.events);
     this.update();
     if (this.request) return;
+    this.current = null;
     const ids = batch.requests.map(({ id }) => id);
     const before = attempt(() => browser("sessionStorage").getItem(`almining:${batch.session}`));
     this.go(ids.includes(before) ? before : (this.those("open")[0]?.id ?? ids[0] ?? null));
@@ -981,6 +982,12 @@ class Page {
     this.wanted.delete(request);
     const old = [...this.images.keys()].filter((id) => id !== this.current && id !== request);
     this.forget(old.slice(0, Math.max(0, this.images.size - BITMAPS)));
+    if (request === this.current) this.begin();
+  }
+
+  /** Show an image from its beginning: of a region, the box asked about is selected. */
+  begin() {
+    if (this.request?.kind === "region") this.selected ??= this.boxes[0]?.key ?? null;
     this.update();
     this.paint(true);
   }
@@ -1022,11 +1029,9 @@ class Page {
     if (id) attempt(() => browser("sessionStorage").setItem(`almining:${this.batch.session}`, id));
     const image = this.images.get(id);
     if (image && this.images.delete(id)) this.images.set(id, image);
-    if (this.request?.kind === "region") this.selected = this.boxes[0]?.key ?? null;
     this.want(id);
     this.want(this.nextOpen());
-    this.update();
-    this.paint(true);
+    this.begin();
     if (this.request) this.say(`${this.part.position.textContent}: ${this.request.image_id}`);
   }
 
@@ -1482,7 +1487,8 @@ class Page {
       unsaved: this.post?.unsaved ?? 0, undo: this.state.undo ? "yes" : "no",
     });
     const over = this.batch && this.batch.requests.every(({ id }) => this.committed.has(id));
-    write(part.note, over ? NOTHING : this.batch ? "" : "waiting for the kernel…");
+    const nothing = this.batch?.text ?? NOTHING;
+    write(part.note, over ? nothing : this.batch ? "" : "waiting for the kernel…");
     part.main.hidden = part.foot.hidden = !request;
     part.help.hidden = !this.show.help;
     part.sure.hidden = !this.show.sure;

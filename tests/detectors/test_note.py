@@ -203,6 +203,26 @@ def test_two_heads_detect_by_their_mean(detectors: dict[str, NoteRCNN], image: T
     assert detector.detect([]) == [] and detector.regions([], []) == []
 
 
+def test_what_each_head_says_of_boxes(detectors: dict[str, NoteRCNN], image: Tensor) -> None:
+    detector = detectors["det-az"]
+    wide = torch.rand(3, 40, 90, generator=generator(1, "image"))  # of another scale
+    images, given = [image, wide, image], [boxes(*ROWS), boxes(ROWS[0]), boxes()]
+    each = detector.heads(images, given)
+    assert [one.shape for one in each] == [(2, 2, 4), (1, 2, 4), (0, 2, 4)]
+    for one, both in zip(each, detector.regions(images, given), strict=True):
+        assert torch.allclose(one.mean(dim=1), both.probs, atol=1e-6)
+    assert not torch.allclose(each[0][:, 0], each[0][:, 1], atol=1e-4)
+    seed = copy.deepcopy(detector)
+    with torch.no_grad():
+        seed.plain.model.roi_heads.box_predictor.cls_score_a.bias[2] += 50
+    changed = seed.heads(images, given)[0]
+    assert torch.allclose(changed[:, 0], each[0][:, 0])  # det-cls comes first
+    assert torch.allclose(changed[:, 1, 2], torch.ones(2))
+    assert detector.heads([], []) == []
+    with pytest.raises(ValueError, match="variant 'naive' has one head only"):
+        detectors["naive"].heads(images, given)
+
+
 def test_proposals_of_training_go_by_both_heads(source: FasterRCNN, image: Tensor) -> None:
     detector = note_rcnn(CLASSES, source=source)
     given: list[Tensor] = []

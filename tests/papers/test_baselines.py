@@ -8,6 +8,7 @@ from almining.data import regimes
 from almining.data.pool import Pool
 from almining.label import Simulated
 from almining.papers import baselines
+from almining.reasons import shown
 from almining.records import Target
 from almining.rng import generator
 from almining.score import entropy
@@ -126,6 +127,8 @@ def test_entropy_asks_for_the_most_uncertain_first(make, reduce: str) -> None:
         sorted(scores.values())[::-1][:5]
     )
     assert requests[0].evidence.kind == "entropy" and len(requests[0].evidence.data["boxes"]) == 1
+    (mark,) = shown(requests[0], START).marks
+    assert mark.role == "most uncertain" and mark.text.startswith("entropy ")
 
 
 def test_core_set_spreads_and_weights_change_it() -> None:

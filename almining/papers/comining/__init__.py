@@ -7,6 +7,7 @@ from almining.lazy import attach
 if TYPE_CHECKING:
     from almining.papers.comining import rivals as rivals
     from almining.papers.comining import views as views
+    from almining.papers.comining.asking import doubts as doubts
     from almining.papers.comining.audit import Audit as Audit
     from almining.papers.comining.cogeneration import cogenerate as cogenerate
     from almining.papers.comining.cogeneration import cogenerate_many as cogenerate_many
@@ -23,6 +24,7 @@ __getattr__, __dir__ = attach(
         "Config": "almining.papers.comining.config",
         "cogenerate": "almining.papers.comining.cogeneration",
         "cogenerate_many": "almining.papers.comining.cogeneration",
+        "doubts": "almining.papers.comining.asking",
         "look": "almining.papers.comining.views",
         "recipe": "almining.papers.comining.recipes",
         "step": "almining.papers.comining.recipes",

@@ -1,9 +1,10 @@
-"""Co-mining as a recipe: no one is asked; two views of each batch supervise each other.
+"""Co-mining as a recipe: two views of each batch supervise each other.
 
 Both views go through the detector in one forward. What it finds in each becomes, after
 co-generation, labels for the other (Eq. 1); the two losses are added (Eq. 2). Afterwards one branch
 detects, and costs nothing extra. The detector has to offer `losses_from`, as `detectors.onestage`
-and `detectors.rcnn` do, there for the RPN and the box head. Notebook: 03_comining_cogeneration.
+and `detectors.rcnn` do, there for the RPN and the box head. No one is asked, as in the paper, but
+where a query such as `doubts` is given. Notebook: 03_comining_cogeneration.
 
 Source: Co-mining (Wang et al., AAAI 2021) §3, Algorithm 1.
 Differs: both views share one batch, so batch normalisation that is not frozen sees both at once.
@@ -15,13 +16,14 @@ complete image stays complete, and one of which nothing is known teaches nothing
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from almining.cycle import Recipe
+from almining.cycle import Query, Recipe
 from almining.papers.comining.cogeneration import cogenerate_many
 from almining.papers.comining.config import Config
 from almining.papers.comining.views import look, moved
@@ -31,18 +33,25 @@ from almining.train import Batch, Step
 Watch = Callable[[Batch, list[Tensor], list[Target], list[Target]], None]
 
 
-def recipe(config: Config | None = None, *, watch: Watch | None = None) -> Recipe:
+def recipe(
+    config: Config | None = None, *, watch: Watch | None = None, query: Query | None = None
+) -> Recipe:
     """Return Co-mining: one cycle of `cycle.run` is the whole of it.
 
     Args:
         config: `Config.toy()` by default.
         watch: called in every step with the batch, the images of the second view, C_o (what taught
             the batch's own images) and C_a (what taught the second view, in its pixels).
+        query: asks a person before each training, such as `doubts`; the first cycle trains where it
+            asks nothing. None: no one is asked.
 
     Source: Co-mining §3, Algorithm 1.
+    Differs: the paper asks nobody.
     """
     config = Config.toy() if config is None else config
-    return make_recipe("comining", config, partial(step, config=config, watch=watch))
+    name = "comining" if query is None else "comining_asking"
+    made = make_recipe(name, config, partial(step, config=config, watch=watch))
+    return replace(made, query=query, alone=query is not None)
 
 
 def make_recipe(name: str, config: Config, step: Step) -> Recipe:

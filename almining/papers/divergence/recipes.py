@@ -175,6 +175,7 @@ def _requests(
     smoothed = smooth(
         raw, video=video, frame=frame, half_window=config.half_window, sigma=config.sigma
     )
+    film = dict(zip(zip(video, frame, strict=True), raw, strict=True))
     made = []
     for i in take(pool, ids, smoothed, budget, config):
         value, blocks = float(smoothed[i]), found[ids[i]][1]
@@ -184,11 +185,29 @@ def _requests(
             text += f", {value:.3g} among its neighbours in time"
         if blocks is not None:
             data |= {"blocks": blocks, "region": config.region}
+            data |= _nearby(film, video[i], frame[i], config.half_window)
             row, column = divmod(int(blocks.argmax()), blocks.shape[1])
             text += f"; highest near x = {_middle(column, config)}, y = {_middle(row, config)}"
         evidence = Evidence("score" if blocks is None else KIND, data, text)
         made.append(ask_all(ids[i], evidence, value))
     return made
+
+
+def _nearby(
+    film: Mapping[tuple[str | None, int | None], float],
+    video: str | None,
+    frame: int | None,
+    reach: int,
+) -> dict[str, Tensor]:
+    """Return the frames at most so far away that have scores, by offset, and those scores."""
+    if video is None or frame is None:
+        return {}
+    near = [step for step in range(-reach, reach + 1) if step and (video, frame + step) in film]
+    scores = [film[video, frame + step] for step in near]
+    return {
+        "offsets": torch.tensor(near, dtype=torch.int64),
+        "neighbours": torch.tensor(scores, dtype=torch.float64),
+    }
 
 
 def _middle(place: int, config: Config) -> int:

@@ -6,6 +6,7 @@ from almining.lazy import attach
 
 if TYPE_CHECKING:
     from almining.detectors.note_parts import mixed_head_loss as mixed_head_loss
+    from almining.papers.note_rcnn.asking import doubts as doubts
     from almining.papers.note_rcnn.auditing import audit as audit
     from almining.papers.note_rcnn.auditing import precision_curve as precision_curve
     from almining.papers.note_rcnn.config import Config as Config
@@ -20,6 +21,7 @@ __getattr__, __dir__ = attach(
     names={
         "Config": "almining.papers.note_rcnn.config",
         "audit": "almining.papers.note_rcnn.auditing",
+        "doubts": "almining.papers.note_rcnn.asking",
         "initialise": "almining.papers.note_rcnn.recipes",
         "mine_boxes": "almining.papers.note_rcnn.mining",
         "mixed_head_loss": "almining.detectors.note_parts",

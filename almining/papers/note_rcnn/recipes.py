@@ -1,8 +1,9 @@
-"""NOTE-RCNN as a recipe: no one is asked; boxes are mined by tags, anew in every iteration.
+"""NOTE-RCNN as a recipe: boxes are mined by tags, anew in every iteration.
 
 `initialise` makes T⁰ from a source detector and the seeds. In iteration t of `cycle.run` T^(t-1)
 mines B^t in the tagged images, what it mined before being forgotten, and T^t goes on from T^(t-1)
-on seeds and B^t. The detector is `detectors.note`. Notebook: 04_note_rcnn_training_mining.
+on seeds and B^t. The detector is `detectors.note`. No one is asked, as in the paper, but where a
+query such as `doubts` is given. Notebook: 04_note_rcnn_training_mining.
 
 Source: NOTE-RCNN (Gao et al., ICCV 2019) §3.2 and §4.4, half-distill.
 Differs: images that hold a person's boxes without being complete, which the paper has not, are not
@@ -21,7 +22,7 @@ import torch
 from torch import Tensor
 
 from almining.checks import HUMAN
-from almining.cycle import Recipe
+from almining.cycle import Query, Recipe
 from almining.data.pool import Pool
 from almining.detectors.note import NoteRCNN, note_rcnn
 from almining.detectors.note_parts import is_seed
@@ -87,7 +88,9 @@ def initialise(
     return detector
 
 
-def recipe(config: Config | None = None, *, watch: Watch | None = None) -> Recipe:
+def recipe(
+    config: Config | None = None, *, watch: Watch | None = None, query: Query | None = None
+) -> Recipe:
     """Return NOTE-RCNN; a cycle of `cycle.run` is an iteration, and T⁰ what it begins with.
 
     Iterations go by the cycles of the pool: one that went through a run before goes on counting.
@@ -96,8 +99,11 @@ def recipe(config: Config | None = None, *, watch: Watch | None = None) -> Recip
         config: `Config.toy()` by default.
         watch: called after mining with the iteration and what is now known of each tagged image;
             not for iterations that a run directory holds already.
+        query: asks a person in every iteration, before mining, such as `doubts`; iteration 1 goes
+            on where it asks nothing. None: no one is asked.
 
     Source: NOTE-RCNN §3.2.
+    Differs: the paper asks nobody.
     """
     config = Config.toy() if config is None else config
 
@@ -110,14 +116,16 @@ def recipe(config: Config | None = None, *, watch: Watch | None = None) -> Recip
         return found
 
     return Recipe(
-        "note_rcnn",
+        "note_rcnn" if query is None else "note_rcnn_asking",
         config,
         train=config.schedule_for,
         needs=("parts",),
         restart="continue",
         trains_on=config.trains_on,
+        query=query,
         mine=mine,
         step=partial(step, config=config),
+        alone=query is not None,
     )
 
 

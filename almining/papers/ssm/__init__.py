@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from almining.papers.ssm.equations import rank_consistent as rank_consistent
     from almining.papers.ssm.equations import self_paced_weights as self_paced_weights
     from almining.papers.ssm.finding import candidates as candidates
-    from almining.papers.ssm.finding import look as look
-    from almining.papers.ssm.finding import pseudo_labelled as pseudo_labelled
     from almining.papers.ssm.finding import take as take
+    from almining.papers.ssm.looking import look as look
+    from almining.papers.ssm.looking import pseudo_labelled as pseudo_labelled
     from almining.papers.ssm.pasting import cut as cut
     from almining.papers.ssm.pasting import paste as paste
     from almining.papers.ssm.pasting import paste_all as paste_all
@@ -56,11 +56,11 @@ __getattr__, __dir__ = attach(
         "image_terms": "almining.papers.ssm.equations",
         "informed": "almining.papers.ssm.config",
         "lacking": "almining.papers.ssm.contexts",
-        "look": "almining.papers.ssm.finding",
+        "look": "almining.papers.ssm.looking",
         "paste": "almining.papers.ssm.pasting",
         "paste_all": "almining.papers.ssm.pasting",
         "positives": "almining.papers.ssm.contexts",
-        "pseudo_labelled": "almining.papers.ssm.finding",
+        "pseudo_labelled": "almining.papers.ssm.looking",
         "pseudo_labels": "almining.papers.ssm.equations",
         "rank_consistent": "almining.papers.ssm.equations",
         "recipe": "almining.papers.ssm.recipes",

@@ -139,14 +139,38 @@ def paste_all(
             place = _place((height, width), context, [], gap, generator)
         assert place is not None  # an empty copy has one
         (image, rows, taken), (top, left) = copy, place
-        part = (slice(None), slice(top, top + height), slice(left, left + width))
-        image[part] = _blended(fitting[row], context, (top, left), edge)
+        _put(image, fitting[row], context, (top, left), edge)
         rows.append(row)
         taken.append((left, top, left + width, top + height))
     return [
         Canvas(image, rows, torch.tensor(taken, dtype=torch.float32, device=context.device))
         for image, rows, taken in copies
     ]
+
+
+def paste_at(
+    crop: Tensor, context: Tensor, box: Tensor, *, max_fraction: float = 0.6, edge: Edge = "hard"
+) -> Tensor:
+    """Return an image with a crop where `paste` or `paste_all` once laid it, and nothing else.
+
+    Args:
+        crop: (3, h, w), as it was given to them.
+        context: (3, H, W), left as it is.
+        box: (4,) where it lay.
+        max_fraction: as in `paste`.
+        edge: as in `paste`.
+    """
+    left, top = (int(side) for side in box[:2].tolist())
+    image, fitting = context.clone(), _fit(crop.to(context.device), context, max_fraction)
+    _put(image, fitting, context, (top, left), edge)
+    return image
+
+
+def _put(image: Tensor, crop: Tensor, context: Tensor, place: tuple[int, int], edge: str) -> None:
+    """Write a crop that fits into a copy of an image."""
+    (top, left), (height, width) = place, crop.shape[1:]
+    part = (slice(None), slice(top, top + height), slice(left, left + width))
+    image[part] = _blended(crop, context, place, edge)
 
 
 def _blended(crop: Tensor, context: Tensor, place: tuple[int, int], edge: str) -> Tensor:

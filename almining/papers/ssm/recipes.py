@@ -29,15 +29,14 @@ from almining.papers.ssm.contexts import lacking, verdicts
 from almining.papers.ssm.finding import (
     Rest,
     candidates,
-    consistencies,
     foreground,
-    look,
-    pseudo_labelled,
     ranked_among,
     take,
     taught,
 )
-from almining.papers.ssm.validating import WAYS
+from almining.papers.ssm.looking import Tried, consistencies, look, look_to_ask, pseudo_labelled
+from almining.papers.ssm.showing import pastes
+from almining.papers.ssm.validating import WAYS, Region
 from almining.records import Detections, Evidence, Request, Target
 from almining.rng import draw_seed
 from almining.select import sample
@@ -248,14 +247,14 @@ def _ambiguous(name: str, config: Config) -> Query:
                 "Config(only='ssm')"
             )
         seed = draw_seed(generator)
-        looked = look(detector, pool, config, seed=seed, progress=f"{name}: ask", asking=True)
-        made = [
-            request(image_id, row, found.boxes[row], _why(found, row, scores, pool, config))
-            for image_id, (found, scores) in looked.items()
+        looked = look_to_ask(detector, pool, config, seed=seed, progress=f"{name}: ask")
+        low = [
+            (image_id, row)
+            for image_id, (found, scores, _) in looked.items()
             for row in _low(found, scores, config)
         ]
-        drawn = sample(len(made), min(budget, config.per_cycle), generator=generator)
-        return [made[i] for i in drawn]
+        drawn = sample(len(low), min(budget, config.per_cycle), generator=generator)
+        return [_asked(*low[i], looked[low[i][0]], pool, config) for i in drawn]
 
     return query
 
@@ -275,13 +274,23 @@ def _low(found: Detections, scores: Tensor, config: Config) -> list[int]:
     return [row for row, one in enumerate(said) if one == "ambiguous"]
 
 
-def _why(found: Detections, row: int, scores: Tensor, pool: Pool, config: Config) -> Evidence:
-    value = float(scores[row])
-    named = pool.classes[int(found.labels[row]) - 1]
+def _asked(
+    image_id: str,
+    row: int,
+    looked: Tried,
+    pool: Pool,
+    config: Config,
+) -> Request:
+    found, scores, made = looked
+    value, label = float(scores[row]), int(found.labels[row])
+    named = pool.classes[label - 1]
     text = f"{described(found, row, pool.classes, config)}; consistency as {named} {value:.2f}"
     one = found.select(torch.tensor([row]))
-    data = {"boxes": one.boxes, "labels": one.labels, "probs": foreground(one)}
-    return Evidence(KIND, data | {"consistency": value}, text)
+    data: dict[str, Any] = {"boxes": one.boxes, "labels": one.labels, "probs": foreground(one)}
+    if made:
+        data |= pastes(pool, Region(image_id, found.boxes[row], label), made[row], config)
+    why = Evidence(KIND, data | {"consistency": value}, text)
+    return request(image_id, row, found.boxes[row], why)
 
 
 def _teaches(target: Target) -> bool:

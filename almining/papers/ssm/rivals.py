@@ -22,7 +22,8 @@ from almining.checks import check_whole
 from almining.cycle import Query, Recipe
 from almining.data.pool import Pool
 from almining.papers.ssm.config import Config, Validation
-from almining.papers.ssm.finding import find, foreground
+from almining.papers.ssm.finding import foreground
+from almining.papers.ssm.looking import find
 from almining.papers.ssm.recipes import described, make_recipe, request
 from almining.records import Detections, Evidence, Request, Target
 from almining.score import box_entropies

@@ -17,6 +17,7 @@ from almining.papers import bib
 from almining.papers.bib import recipes
 from almining.papers.bib.looking import kept_pairs
 from almining.plain import from_plain, to_plain
+from almining.reasons import shown
 from almining.recipe import ask_all
 from almining.records import Answer, Detections, Evidence, Request, Target
 from almining.rng import generator
@@ -413,6 +414,10 @@ def test_the_reason_is_in_words_and_survives_being_written() -> None:
     again = from_plain(to_plain(one))
     assert again.evidence.text == one.evidence.text and again.evidence.kind == "pairs"
     assert set(again.evidence.data) == {"boxes", "labels", "scores", "pairs"}
+    marks = shown(again, pool_of(1)).marks
+    small = [("small", name) for name in ("cat", "cat", "dog")]
+    said = [(mark.role, mark.text.split()[0]) for mark in marks]
+    assert said == [("large", "cat"), ("large", "dog"), *small]
     for name, value in one.evidence.data.items():
         assert torch.equal(again.evidence.data[name], value)
         assert again.evidence.data[name].dtype == value.dtype

@@ -31,6 +31,7 @@ from almining.papers.divergence import (
 )
 from almining.papers.divergence.recipes import BATCH
 from almining.plain import from_plain, to_plain
+from almining.reasons import shown
 from almining.recipe import check_methods
 from almining.records import Target
 from almining.rng import generator
@@ -144,6 +145,25 @@ def test_the_evidence_says_why() -> None:
     assert torch.equal(again.evidence.data["blocks"], why.data["blocks"])
     plain = ask(divergence.recipe(CONFIG), films(FILM), 1)[0].evidence.text
     assert "neighbours" not in plain
+
+
+def test_the_evidence_has_the_scores_of_the_frames_around() -> None:
+    config = replace(CONFIG, half_window=2)
+    pool = films(FILM, known=["a/3"])
+    raw = {i: image_score(score_map(pool.image(i), radius=1), region=4) for i in pool.ids}
+    made = ask(divergence.recipe(config), pool, 9)
+    assert ids_of(made) == ["a/2", "b/2", "a/6"]
+    for one, offsets in zip(made, ([-2, -1, 2], [-2, -1], [-2, -1, 1]), strict=True):
+        video, frame = one.image_id.split("/")  # a/3 has no score
+        assert one.evidence.data["offsets"].tolist() == offsets
+        wanted = [raw[f"{video}/{int(frame) + step}"] for step in offsets]
+        assert one.evidence.data["neighbours"].tolist() == pytest.approx(wanted)
+    said = [caption for _, caption in shown(made[0], pool).strip]
+    scores = [f"frame {i}: {raw[f'a/{i}']:.3g}" for i in (0, 1, 4)]
+    assert said == [*scores[:2], "frame 3", scores[2], "frame 5"]
+    for alone in (films(FILM, infos={}), films(FILM)):
+        data = ask(divergence.recipe(CONFIG), alone, 1)[0].evidence.data  # a window of 0
+        assert not len(data.get("offsets", ()))
 
 
 def test_frames_of_earlier_cycles_block_their_neighbours() -> None:

@@ -13,16 +13,11 @@ import torch
 from almining.data.formats.files import BrokenImageError
 from almining.data.pool import Pool
 from almining.evaluate import mined
-from almining.papers.ssm import Config, candidates, look, pseudo_labelled, take
+from almining.papers.ssm import Config, candidates, look, looking, pseudo_labelled, take
 from almining.papers.ssm.contexts import lacking
-from almining.papers.ssm.finding import (
-    Rest,
-    check_independent,
-    consistencies,
-    find,
-    ranked_among,
-    taught,
-)
+from almining.papers.ssm.finding import Rest, ranked_among, taught
+from almining.papers.ssm.looking import check_independent, consistencies, find, look_to_ask
+from almining.plain import from_plain, to_plain
 from almining.records import Detections, Target
 from almining.rng import generator
 from tests.papers.ssm.spotted import LEFT, RIGHT, Spots, Spotter, pool_of, truth_of
@@ -111,8 +106,28 @@ def test_the_yellow_spot_is_not_found_elsewhere(way: str) -> None:
         assert boxes_of(regions) == [LEFT, RIGHT]
         assert regions.labels.tolist() == [int(image_id) % 3 + 1, 1]
         assert scores.tolist() == pytest.approx([0.9, 0.0])
-    only = look(Spotter(), pool, CONFIG, seed=0, progress="", asking=True)
-    assert [boxes_of(regions) for regions, _ in only.values()] == [[RIGHT]] * 3
+    only = look_to_ask(Spotter(), pool, replace(CONFIG, way=way), seed=0, progress="")
+    for regions, scores, made in only.values():
+        assert boxes_of(regions) == [RIGHT] and scores.tolist() == [0.0]
+        (one,) = made
+        assert len(one.contexts) == 5 and one.terms.tolist() == [0.0] * 5 and one.consistency == 0
+    other = replace(CONFIG, validation="confidence")
+    kept = look_to_ask(Spotter(), pool, other, seed=0, progress="").values()
+    assert [made for _, _, made in kept] == [[]] * 3
+
+
+def test_what_came_of_pastes_passes_from_rank_to_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = look_to_ask(Spotter(), pool_of(), CONFIG, seed=0, progress="")
+    alone = looking.stream
+
+    def shared(*args: Any, **more: Any) -> Any:
+        return ((i, from_plain(to_plain(one))) for i, one in alone(*args, **more))
+
+    monkeypatch.setattr(looking, "stream", shared)
+    again = look_to_ask(Spotter(), pool_of(), CONFIG, seed=0, progress="")
+    for (*_, (one,)), (*_, (other,)) in zip(plain.values(), again.values(), strict=True):
+        assert one.contexts == other.contexts and one.consistency == other.consistency
+        assert one.pasted.equal(other.pasted) and one.terms.equal(other.terms)
 
 
 def test_undetermined_is_nan_and_confidence_needs_no_image() -> None:

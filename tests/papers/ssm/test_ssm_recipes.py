@@ -176,6 +176,16 @@ def test_at_most_z_at_random() -> None:
     assert len(asked(pool, per_cycle=100)) == 30 and len(asked(pool, 3, per_cycle=100)) == 3
 
 
+def test_evidence_leaves_picks_and_draws_as_they_were() -> None:
+    draws, query = generator(0), recipe(replace(CONFIG, per_cycle=6)).query
+    assert query is not None
+    made = query(Spotter(), pool_of(unlabelled=30), 100, generator=draws)
+    picked = [101, 108, 119, 115, 106, 113]  # as before there were pictures
+    assert [one.id for one in made] == [f"region:{number}:0" for number in picked]
+    assert float(torch.rand((), generator=draws)) == pytest.approx(0.2310, abs=1e-4)
+    assert all(one.score is None for one in made)
+
+
 def test_who_is_not_asked_about() -> None:
     for pool, changes in (
         (pool_of(), {"min_positive": 3}),

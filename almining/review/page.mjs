@@ -1045,10 +1045,7 @@ class Page {
 
   /** Write events about a request; return whether that was possible. */
   act(things, request = this.current) {
-    if (this.committed.has(request)) {
-      this.say("This image is handed in; it can no longer be changed here.");
-      return false;
-    }
+    const again = things.some((thing) => thing.do !== "look") && this.committed.delete(request);
     const seconds = round(this.clock.take(this.now()));
     const events = things.map((thing, i) => ({
       id: uuid(), request, ...thing, seconds: i ? 0 : seconds, at: this.post.time(),
@@ -1059,6 +1056,7 @@ class Page {
       this.alert("This browser keeps nothing: what is unsaved is lost when the page is closed.");
     }
     this.update();
+    if (again) this.say("This was handed in before; hand it in again.");
     return true;
   }
 
@@ -1160,7 +1158,7 @@ class Page {
 
   nudge({ part, by }) {
     if (!this.box) return this.say("No box is selected: the arrows select one.");
-    if (!this.image || this.committed.has(this.current)) return this.ready();
+    if (!this.image) return this.ready();
     this.draft = { key: this.selected, box: dragged(this.box.box, part, by, this.image.size) };
     return this.paint();
   }
@@ -1405,8 +1403,8 @@ class Page {
     this.settle();
     const start = this.at(event);
     const part = this.gripped(start);
-    const fixed = !this.draws || this.committed.has(this.current);
-    const mode = event.button === 1 || this.held ? "pan" : fixed ? "look" : part ? "grip" : "draw";
+    const draws = part ? "grip" : this.draws ? "draw" : "look";
+    const mode = event.button === 1 || this.held ? "pan" : draws;
     this.drag = { mode, part, start, last: start, moved: false, from: this.box };
     this.part.overlay.setPointerCapture(event.pointerId);
     event.preventDefault();
@@ -1484,7 +1482,7 @@ class Page {
     const count = item.boxes.filter(({ status }) => status !== "rejected").length;
     Object.assign(root.dataset, {
       request: this.current ?? "", kind: request?.kind ?? "", status: item.status, boxes: count,
-      unsaved: this.post?.unsaved ?? 0, undo: this.state.undo ? "yes" : "no",
+      unsaved: this.post?.unsaved ?? "", undo: this.state.undo ? "yes" : "no",
     });
     const over = this.batch && this.batch.requests.every(({ id }) => this.committed.has(id));
     const nothing = this.batch?.text ?? NOTHING;
@@ -1509,7 +1507,7 @@ class Page {
     const [open, finished, skipped] = ["open", "finished", "skipped"].map((one) => this.those(one).length);
     write(part.position, `${at} of ${requests.length}`);
     write(part.counts, `${finished} finished, ${skipped} skipped, ${open} left`);
-    write(part.unsaved, `${this.post?.unsaved ?? 0} unsaved`);
+    write(part.unsaved, this.post ? `${this.post.unsaved} unsaved` : "");
     const status = (id) => (this.committed.has(id) ? "handed in" : this.item(id).status);
     const wanted = (id) => id === this.current || ["all", this.item(id).status].includes(part.filter.value);
     const shown = requests.map((one, i) => ({ ...one, place: i + 1 })).filter(({ id }) => wanted(id));
@@ -1520,7 +1518,7 @@ class Page {
     part.undo.disabled = !this.state.undo;
     part.redo.disabled = !this.state.redo;
     part.handIn.disabled = !(this.batch && !this.post.unsaved && this.committed.size < requests.length);
-    part.reopen.hidden = this.item().status === "open" || this.committed.has(this.current);
+    part.reopen.hidden = this.item().status === "open";
   }
 
   updateAlerts() {

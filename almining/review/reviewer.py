@@ -33,6 +33,7 @@ from almining.review.views import shown, start
 
 SHOWN = 5  # requests that a message names
 SILENT = ("start", "look")  # events that change no answer
+NONE = "review:None"  # the name of an answer that others gave
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,6 +226,8 @@ class Reviewer:
                 name = event.get("id") if isinstance(event, Mapping) else None
                 refused[str(name)] = str(error)
         self._write(list(good.values()))
+        if self._widget is not None:
+            self._widget.tell()
         return Saved(list(good), refused)
 
     def _write(self, events: Sequence[Mapping[str, Any]]) -> None:
@@ -265,7 +268,16 @@ class Reviewer:
         }
         count = hand_in(self.run_dir, new.values(), ids=list(new)) if new else 0
         self.refresh()
+        if self._widget is not None:
+            self._widget.show()
         return count
+
+    @property
+    def handed_in(self) -> list[str]:
+        """The requests whose answer is handed in, and was not changed since."""
+        batch = self.batch
+        last = {name: self._last(name) for name in batch.handed_in}
+        return [name for name, event in last.items() if f"review:{event}" in {*batch.names, NONE}]
 
     def _answers(self, batch: Batch, state: Review) -> Iterator[tuple[str, Answer]]:
         """Yield the answers there are, each under the name that its last event gives it."""
@@ -319,7 +331,10 @@ class Reviewer:
         return pool.updated(known, cycle=max(pool.cycle, batch.cycle))
 
     def write_coco(self, json: str | Path, **options: Any) -> tuple[Finding, ...]:
-        """Write the reviewed batch as COCO; see `data.write_coco`."""
+        """Write the batch, as far as it is reviewed, as COCO; see `data.write_coco`.
+
+        It is the batch the run waits for: when the run has gone on, `History.pool` has the answers.
+        """
         return write_coco(self.reviewed(), json, **options)
 
     def write_label_studio(self, json: str | Path, **options: Any) -> tuple[Finding, ...]:
@@ -343,7 +358,7 @@ class Reviewer:
             return draw.blank("nothing waits for a review")
         request = requests[next(iter(requests)) if request_id is None else request_id]
         image = self._pool.image(request.image_id)
-        return draw.evidence(image, request, classes=self._pool.classes)
+        return draw.evidence(image, request, classes=self._pool.classes, pool=self._pool)
 
 
 def _predicted(item: Item) -> Detections:

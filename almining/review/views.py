@@ -51,7 +51,7 @@ def shown(
         "why": {
             "text": why.text,
             "marks": [
-                {"box": rounded(one.box), "text": one.text, "role": one.role} for one in why.marks
+                {"box": rounded(one.box), "text": f"{one.role}: {one.text}"} for one in why.marks
             ],
             "blocks": None
             if why.blocks is None

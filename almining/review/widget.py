@@ -86,28 +86,28 @@ class ReviewWidget(anywidget.AnyWidget):
             for one in batch.requests.values()
         ]
         known = {"session": batch.session, "classes": list(batch.classes), "requests": requests}
-        self.send({**page, **known, "events": events, "committed": list(batch.handed_in)})
+        self.send({**page, **known, "events": events, "committed": self._reviewer.handed_in})
 
     def _save(self, events: list[dict[str, Any]]) -> None:
         saved = self._reviewer.take(events)
         refused = [{"id": name, "text": text} for name, text in saved.refused.items()]
-        self._tell({"type": "saved", "ids": saved.ids, "refused": refused})
+        self.send({"type": "saved", "ids": saved.ids, "refused": refused, "events": []})
 
     def _open(self, request_id: str) -> None:
         page, pictures = self._reviewer.open(request_id)
-        self._tell({"type": "saved", "ids": [], "refused": []})
+        self.tell()
         self.send({"type": "image", **page}, pictures)
 
     def _commit(self, partial: bool) -> None:
         count = self._reviewer.commit(partial=partial)
-        done = list(self._reviewer.refresh().handed_in)
+        done = self._reviewer.handed_in
         said = f"{count} new, {len(done)} in all; call cycle.run again to go on"
         self.send({"type": "committed", "requests": done, "text": f"handed in: {said}"})
 
-    def _tell(self, page: dict[str, Any]) -> None:
-        """Send a message with the events that came since the last one."""
+    def tell(self) -> None:
+        """Tell every page what was done since it was told the last time."""
         batch = self._reviewer.batch
         new = [event for event in batch.events if event["number"] > self._told]
         self._told = batch.events[-1]["number"] if batch.events else 0
-        mine = [event for event in new if event["request"] in batch.requests]
-        self.send({**page, "events": mine})
+        if mine := [event for event in new if event["request"] in batch.requests]:
+            self.send({"type": "saved", "ids": [], "refused": [], "events": mine})

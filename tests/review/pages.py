@@ -13,6 +13,7 @@ from tests.labs import PATIENCE, Lab, run_cell
 START = (
     "from tests.review.asked import reviewer\nreview = reviewer('{run}', hostile={hostile})\nreview"
 )
+HERE = ".almining-review:not([data-old])"  # a page that was there before the cell ran again is old
 BUSY = "import time\nfor _ in range(600):\n    time.sleep(0.1)"
 
 
@@ -38,10 +39,11 @@ class Review:
 
     def __init__(self, page: Any, run_dir: Path) -> None:
         self.page, self.run_dir = page, run_dir
-        self.root = page.locator(".almining-review").last
+        self.root = page.locator(HERE).last
 
     def show(self) -> Review:
-        """Run the first cell and wait for an image."""
+        """Run the first cell and wait for an image of the page it makes."""
+        self.page.locator(HERE).evaluate_all("all => all.forEach(one => { one.dataset.old = 1 })")
         run_cell(self.page, 0)
         return self.shown()
 
@@ -76,19 +78,23 @@ class Review:
     def until(self, **marks: object) -> Review:
         """Wait until the page's marks say so."""
         wanted = "".join(f"[data-{name}='{value}']" for name, value in marks.items())
-        self.page.locator(f".almining-review{wanted}").last.wait_for(timeout=PATIENCE * 1000)
+        self.page.locator(f"{HERE}{wanted}").last.wait_for(timeout=PATIENCE * 1000)
         return self
 
     def saved(self) -> Review:
         """Wait until everything is said to be on the disk."""
         return self.until(unsaved=0)
 
-    def events(self) -> list[dict[str, Any]]:
-        """Return what is on the disk, without what the kernel wrote itself."""
+    def log(self) -> list[dict[str, Any]]:
+        """Return what is on the disk."""
         path = self.run_dir / "ledger.sqlite"
         with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=10)) as database:
             rows = database.execute("SELECT content FROM reviewed ORDER BY number").fetchall()
-        return [one for (text,) in rows if (one := json.loads(text))["do"] != "start"]
+        return [json.loads(text) for (text,) in rows]
+
+    def events(self) -> list[dict[str, Any]]:
+        """Return what a person did, of what is on the disk."""
+        return [event for event in self.log() if event["do"] != "start"]
 
     def does(self) -> list[str]:
         """Return what was done, in order."""

@@ -61,17 +61,17 @@ def test_an_image_comes_with_what_it_starts_from(page: Page, review: Reviewer) -
     assert [one["do"] for one in saved["events"]] == ["start"]
     assert (image["type"], image["request"], image["size"]) == ("image", name, [16, 24])
     assert image["buffers"][0].startswith(b"\xff\xd8")
-    assert page.say(type="want", request=name)[0]["events"] == []  # told before
+    assert [one["type"] for one in page.say(type="want", request=name)] == ["image"]
 
 
 def test_what_is_done_is_on_disk_before_it_is_acknowledged(page: Page, review: Reviewer) -> None:
     page.say(type="hello")
     name = next(iter(review.batch.requests))
     mine, bad = event(name, "skip", seconds=2.0), event(name, "accept")
-    (saved,) = page.say(type="events", events=[mine, bad])
+    told, saved = page.say(type="events", events=[mine, bad])
     assert saved["ids"] == [mine["id"]]
     assert saved["refused"] == [{"id": bad["id"], "text": "accept has no 'key'; it needs key"}]
-    assert [one["id"] for one in saved["events"]] == [mine["id"]]
+    assert [one["id"] for one in told["events"]] == [mine["id"]]
     other = Reviewer(HIDDEN, run_dir=review.run_dir)
     assert other.state.item(name).status == "skipped"
     (again,) = page.say(type="events", events=[mine])
@@ -84,8 +84,8 @@ def test_a_page_hears_of_what_others_did(page: Page, review: Reviewer) -> None:
     other = Reviewer(HIDDEN, run_dir=review.run_dir)
     other.refresh()
     other.take([event(first, "skip", id="theirs")])
-    (saved,) = page.say(type="events", events=[event(second, "skip", id="mine")])
-    assert [one["id"] for one in saved["events"]] == ["theirs", "mine"]
+    told, _ = page.say(type="events", events=[event(second, "skip", id="mine")])
+    assert [one["id"] for one in told["events"]] == ["theirs", "mine"]
 
 
 def test_a_run_directory_in_use_is_said_and_not_an_error(
@@ -124,9 +124,25 @@ def test_an_error_is_told_where_it_can_be_seen(page: Page, said: dict[str, Any],
 
 def test_handing_in(page: Page, review: Reviewer) -> None:
     review.play(HIDDEN, most=2)
-    (done,) = page.say(type="commit", partial=True)
+    batch, done = page.say(type="commit", partial=True)
     assert (done["type"], len(done["requests"])) == ("committed", 2)
+    assert batch["committed"] == done["requests"]
     assert done["text"] == "handed in: 2 new, 2 in all; call cycle.run again to go on"
+
+
+def test_what_cells_do_is_told_to_the_page(page: Page, review: Reviewer) -> None:
+    page.say(type="hello")
+    page.heard.clear()
+    name = next(iter(review.batch.requests))
+    review.play(HIDDEN)
+    assert "finish" in [one["do"] for message in page.heard for one in message["events"]]
+    review.commit()
+    assert page.heard[-1]["committed"] == list(review.batch.requests)
+    review.take([event(name, "skip", id="mine")])
+    assert [one["id"] for one in page.heard[-1]["events"]] == ["mine"]
+    (batch,) = page.say(type="hello")
+    assert name not in batch["committed"]  # changed since
+    assert len(batch["committed"]) == 2
 
 
 def test_a_run_that_goes_on_tells_the_page(page: Page, review: Reviewer) -> None:

@@ -75,6 +75,8 @@ MARKS = {
     "mixed head": (PALETTE[1], "--", True),
 }
 
+ACROSS = 52  # characters of a line below an image
+
 
 def boxes(
     image: Tensor,
@@ -225,7 +227,7 @@ def evidence(
         )
         add_box(ax, request.box, asked, "#000000", "-")
     if why.text:
-        ax.set_xlabel(textwrap.fill(why.text, 52), fontsize=FONT, loc="left")
+        ax.set_xlabel(textwrap.fill(why.text, ACROSS), fontsize=FONT, loc="left")
     fig = ax.get_figure(root=True)
     assert fig is not None
     return settled(*fig.axes)
@@ -246,7 +248,8 @@ def _with_strip(image: Tensor, why: Shown) -> Axes:
         return axes_for(image, below=0.6)
     check_image(image, "image")
     wide, count = 4.6, len(why.strip)
-    tall = min(max(wide * image.shape[1] / image.shape[2], 1), 8) + 0.6
+    lines = len(textwrap.wrap(why.text, ACROSS))
+    tall = min(max(wide * image.shape[1] / image.shape[2], 1), 8) + 0.2 + 0.16 * lines
     cell = wide / max(count, 4)
     low = cell * min(max(one.shape[1] / one.shape[2] for one, _ in why.strip), 1.5) + 0.4
     fig = figure(wide, tall + low)

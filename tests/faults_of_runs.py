@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
@@ -10,18 +11,32 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock, patch
 
 import torch
 
 from almining.cycle import History
 from almining.data import regimes
+from almining.data.fetch import download as downloading
+from almining.data.fetch.download import FetchError, download
 from almining.data.pool import Pool
 from almining.label import Simulated
 from almining.label.desk import hand_in, waiting
 from almining.ledger import LockedError, RunMismatchError, open_ledger
 from tests import resumable
+from tests.data.serving import RULES, serving
 from tests.fakes import FlatDetector, FlatImages, flat_pool
-from tests.faults import NotRun, Say, ended, fault, heard, killed, quoted, refusal, started
+from tests.faults import (
+    Say,
+    ended,
+    fault,
+    heard,
+    kill_this,
+    killed,
+    quoted,
+    refusal,
+    started,
+)
 from tests.test_cycle import HIDDEN, START, TEST, go, recipe
 from tests.test_run_dir import photographs, same
 
@@ -258,6 +273,56 @@ def waited_for(path: Path) -> str:
     return path.read_text()
 
 
-@fault(18, "interrupted download", "Nothing: the library downloads nothing yet.")
+@fault(
+    18,
+    "interrupted download",
+    "A server on loopback sends half of a file of 4 MB and ends the connection; in other tries the "
+    "process is killed halfway. What it left is then half of what the server had there before, "
+    "for a server that heeds If-Range and for one that does not, or half of another file.",
+)
 def interrupted_download(folder: Path) -> str:
-    raise NotRun("Not built yet: there is no `almining.data.fetch` to interrupt.")
+    content, other = (random.Random(seed).randbytes(1 << 22) for seed in (0, 1))
+    half, sha = len(content) // 2, hashlib.sha256(content).hexdigest()
+
+    def fetch(name: str) -> list[str | None]:
+        site.asked.clear()
+        path = download(site.url("/a"), folder / name, rules=RULES, sha256=sha, progress=False)
+        assert path.read_bytes() == content, f"{name} is another file"
+        return [asked for _, asked in site.asked]
+
+    def cut_short(name: str) -> Path:
+        def call(say: Say) -> None:
+            shown = MagicMock(n=0, update=lambda done: done < 2 or kill_this())
+            with patch.object(downloading, "bar", return_value=shown):
+                fetch(name)
+
+        killed(call)
+        part = folder / f"{name}.part"
+        assert part.stat().st_size == half and not (folder / name).exists()
+        return part
+
+    with serving(files={"/a": content}, cut={"/a": half}) as site:
+        rest = f"bytes={half}-"
+        assert fetch("cut") == [None, rest]
+        cut_short("killed")
+        site.cut["/a"] = half  # so that no more than the other half can come
+        assert fetch("killed") == [rest]
+        for site.strict in (True, False):
+            name, site.files["/a"] = f"before-{site.strict}", other
+            cut_short(name)
+            site.files["/a"] = content
+            if not site.strict:
+                says = refusal(FetchError, lambda: fetch("before-False"))
+            assert fetch(name) == [rest if site.strict else None]
+        cut_short("mixed").write_bytes(other[:half])
+        mixed = refusal(FetchError, lambda: fetch("mixed"))
+        assert not list(folder.glob("mixed*"))
+        assert fetch("mixed") == [None]
+    assert "sends something else" in says and f"not {sha}, the one published" in mixed
+    return (
+        "After the cut the same call goes on, after the kill the next one: both ask for the other "
+        f"half alone (`Range: {rest}`), and the file has the SHA-256 published. Half of what was "
+        "there before is not taken: it is begun anew, at once or, by a server that does not heed "
+        "If-Range, in the next call. What half of another file makes is refused and removed, for "
+        "its SHA-256."
+    )

@@ -126,9 +126,9 @@ def test_the_table_says_what_is_not_as_wanted() -> None:
     assert page[-2].endswith(" | wrong | AssertionError |")
 
 
-def test_the_script_causes_faults() -> None:
+def test_the_script_causes_faults(measured: Measure) -> None:
     (row,) = (one for one in ROWS if one.number == 18)
-    assert fault_table.measure([row]) == [(row, judge(row, Path()))]
+    assert fault_table.measure([row]) == [(row, measured(row))]
 
 
 # the table of runs that were killed

@@ -223,6 +223,10 @@ class Ledger:
         """
         return rows.read_answers(self._open(), cycle)
 
+    def answered(self, cycle: int | None = None) -> list[dict[str, Any]]:
+        """Return "id", "request_id" and "seconds" of the same answers, which is quick to read."""
+        return rows.read_answered(self._open(), cycle)
+
     def add_reviewed(self, events: Iterable[Mapping[str, Any]]) -> list[str]:
         """Write what was done in a review, all of it or nothing; then it is on the disk.
 
@@ -279,6 +283,11 @@ class Ledger:
     def cycles(self) -> list[dict[str, Any]]:
         """Return the closed cycles in order: "cycle", "row", "used", "mined", "set_aside"."""
         return rows.read_cycles(self._open())
+
+    @property
+    def open_cycle(self) -> int:
+        """The cycle after the last one that is closed; 1 when none is."""
+        return rows.open_cycle(self._open())
 
     def note(self, what: str, text: str) -> None:
         """Write down something that happened, such as a fault the run survived."""

@@ -86,6 +86,13 @@ def read_answers(database: Database, cycle: int | None) -> list[dict[str, Any]]:
     return _answers(f"{ANSWERS} {which} ORDER BY number", database, *values)
 
 
+def read_answered(database: Database, cycle: int | None) -> list[dict[str, Any]]:
+    """Return which requests were answered, under which ids and in how many seconds."""
+    which, values = ("", ()) if cycle is None else ("WHERE cycle = ?", (cycle,))
+    query = f"SELECT id, request_id, seconds FROM answers {which} ORDER BY number"
+    return database.rows(query, *values)
+
+
 def _answers(query: str, database: Database, *values: Any) -> list[dict[str, Any]]:
     rows = database.rows(query, *values)
     return [row | {key: json.loads(row[key]) for key in ("box", "target")} for row in rows]
@@ -136,6 +143,12 @@ def read_cycles(database: Database, cycle: int | None = None) -> list[dict[str, 
         query = "SELECT id FROM used WHERE cycle = ? ORDER BY place"
         row["used"] = [one["id"] for one in database.rows(query, row["cycle"])]
     return rows
+
+
+def open_cycle(database: Database) -> int:
+    """Return the cycle after the last one that is closed."""
+    (row,) = database.rows("SELECT coalesce(max(cycle), 0) + 1 AS cycle FROM cycles")
+    return int(row["cycle"])
 
 
 def _check_same(database: Database, what: str, old: Any, new: Any) -> None:

@@ -10,6 +10,8 @@
 const PALETTE = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#F0E442"];
 const DARK = ["#0072B2", "#D55E00", "#009E73", "#6b6b6b", "#000000"]; // under white text
 const GREY = "#6b6b6b";
+const NAMES = { help: "Keys", evidence: "Evidence", rejected: "Rejected boxes" };
+const ASKS = { verify: " · one box", region: " · one region", tag: " · classes" };
 const WORDS = {
   known: "given",
   drawn: "drawn",
@@ -26,7 +28,7 @@ const KEYS = [
   ["← → ↑ ↓", "previous or next box (Tab, too, and out again)"],
   ["Shift + arrow", "move the box by a pixel; with Ctrl by ten"],
   ["Alt + arrow", "move its lower right corner"],
-  ["n", "new box in the middle; or drag with the mouse"],
+  ["n", "new box in the middle; or drag with the mouse, with Shift over the selected box, too"],
   ["a", "accept the predicted box and go to the next undecided one"],
   ["x, Delete", "reject a predicted box, delete another"],
   ["Shift + A, Shift + X", "accept or reject all that are undecided"],
@@ -537,6 +539,9 @@ function paintBox(pen, one, place, selected) {
   }
 }
 
+/** Return what a box of the evidence is called, on the image and beneath it. */
+const letter = (i) => String.fromCharCode(65 + (i % 26));
+
 /** Paint the box that is asked about. */
 function paintAsked(pen, place) {
   stroke(pen, place, "#000000", 6, [], null);
@@ -559,7 +564,8 @@ function paintLabel(pen, room, taken, { text, place, colour, struck, must, withi
   const [width, height] = [pen.measureText(text).width + 8, 17];
   if (within && width > x2 - x1) return;
   if (x2 < 0 || y2 < 0 || x1 > room.width || y1 > room.height) return;
-  const spots = [[x1, y1 - height], [x1, y1], [x1, y2], [x2 - width, y2 - height]];
+  const [above, right] = [y1 - height, x2 - width];
+  const spots = [[x1, above], [x1, y1], [x1, y2], [right, y2 - height], [right, above], [right, y2]];
   const inside = spots.map(([x, y]) => [
     clamp(x, 0, Math.max(room.width - width, 0)), clamp(y, 0, room.height - height),
   ]);
@@ -611,7 +617,10 @@ export function paintOverlay(pen, room, view, scene) {
   pen.font = "12px sans-serif";
   if (why?.blocks) paintBlocks(pen, why.blocks, size, place);
   const marks = why?.marks ?? [];
-  for (const { box } of marks) stroke(pen, place(box), "#ffffff", 2, [10, 3, 2, 3], "#000000");
+  for (const { box } of marks) {
+    const around = place(box).map((side, i) => side + (i < 2 ? -3 : 3)); // of a box that is the same
+    stroke(pen, around, "#ffffff", 2, [10, 3, 2, 3], "#000000");
+  }
   for (const one of boxes) {
     if (one !== selected && one.key !== asked?.key) paintBox(pen, one, place(one.box), false);
   }
@@ -623,7 +632,7 @@ export function paintOverlay(pen, room, view, scene) {
   const labels = boxes
     .filter((one) => one !== selected && !(one.key === asked?.key && asked.text))
     .map((one) => ({ ...labelOf(one, place(one.box), classes), within: many }));
-  labels.unshift(...marks.map(({ box, text }) => note(box, text)));
+  labels.unshift(...marks.map(({ box }, i) => note(box, letter(i))));
   if (selected && !(selected.key === asked?.key && asked.text)) {
     labels.unshift({ ...labelOf(selected, place(selected.box), classes), must: true });
   }
@@ -677,6 +686,7 @@ function question({ kind, label }, name, taken) {
 }
 
 const EMPTY = { boxes: [], tags: [], verdict: null, status: "open", seconds: 0, size: null };
+const CHANGED = "Changed after it was handed in: finish it, and hand in again.";
 const NOTHING = "Nothing to review. Call cycle.run again: it trains on the answers and picks the next.";
 const PARTS = `
 <div class="ar-bar">
@@ -684,7 +694,7 @@ const PARTS = `
   <strong data-part="position"></strong>
   <button data-run='{"do":"turn","by":1}' title="next image (PageDown)">Next ›</button>
   <label>Go to <select data-part="jump"></select></label>
-  <label>Among <select data-part="filter">
+  <label>Filter <select data-part="filter">
     <option>all</option><option>open</option><option>finished</option><option>skipped</option>
   </select></label>
   <button data-part="undo" data-run='{"do":"undo"}' title="undo (u)">Undo</button>
@@ -696,7 +706,7 @@ const PARTS = `
 <p class="ar-late" data-part="late" role="status"></p>
 <div data-part="alerts" role="alert"></div>
 <section class="ar-help" data-part="help" aria-label="Keys" hidden><dl data-part="legend"></dl></section>
-<p class="ar-note" data-part="note"></p>
+<p class="ar-note" data-part="note" role="status"></p>
 <div class="ar-main" data-part="main">
   <div class="ar-left">
     <div class="ar-stage" data-part="stage">
@@ -713,13 +723,13 @@ const PARTS = `
     </div>
   </div>
   <div class="ar-right">
-    <p class="ar-question" data-part="question"></p>
+    <p class="ar-question" data-part="question" role="status"></p>
     <div class="ar-bar" data-part="verify">
       <button class="ar-big" data-part="yes" data-run='{"do":"answer","verdict":"accept"}'>Yes (y)</button>
       <button class="ar-big" data-part="no" data-run='{"do":"answer","verdict":"reject"}'>No (n)</button>
     </div>
     <section data-part="labels">
-      <h4>Classes</h4>
+      <h4 data-part="chosen"></h4>
       <div class="ar-classes" data-part="classes"></div>
       <button data-part="nothing" data-run='{"do":"nothingHere"}'>Nothing here (x)</button>
     </section>
@@ -728,8 +738,10 @@ const PARTS = `
       <ul class="ar-list" data-part="list" aria-label="Boxes"></ul>
       <div class="ar-bar">
         <button data-run='{"do":"create"}'>New box (n)</button>
-        <button data-part="acceptAll" data-run='{"do":"judgeAll","verdict":"accept"}'>Accept all</button>
-        <button data-part="rejectAll" data-run='{"do":"judgeAll","verdict":"reject"}'>Reject all</button>
+        <button data-part="acceptAll" data-run='{"do":"judgeAll","verdict":"accept"}'
+          title="all that are undecided (Shift+A)">Accept all</button>
+        <button data-part="rejectAll" data-run='{"do":"judgeAll","verdict":"reject"}'
+          title="all that are undecided (Shift+X)">Reject all</button>
       </div>
     </section>
     <fieldset data-part="fields">
@@ -747,23 +759,24 @@ const PARTS = `
       </div>
     </fieldset>
   </div>
+  <div class="ar-bar ar-foot">
+    <button class="ar-big" data-part="finish" data-run='{"do":"finish"}'>Finish (Enter)</button>
+    <button data-run='{"do":"skip"}'>Skip (s)</button>
+    <button data-part="reopen" data-run='{"do":"reopen"}'>Reopen</button>
+    <p class="ar-live" data-part="live" aria-live="polite"></p>
+    <button data-part="handIn" data-run='{"do":"handIn"}'>Hand in</button>
+    <div class="ar-bar ar-note" data-part="sure" role="group" aria-label="Hand in" hidden>
+      <span data-part="left"></span>
+      <button data-part="others" data-run='{"do":"handIn","sure":true}'>Hand in the others</button>
+      <button data-run='{"do":"toggle","what":"sure"}'>Go on reviewing</button>
+    </div>
+  </div>
   <section class="ar-why" data-part="why">
     <h4>Why this one?</h4>
     <p data-part="reason"></p>
+    <ul class="ar-marks" data-part="marks" aria-label="Boxes of the evidence"></ul>
     <ul class="ar-strip" data-part="strip"></ul>
   </section>
-</div>
-<div class="ar-bar ar-foot" data-part="foot">
-  <button class="ar-big" data-run='{"do":"finish"}'>Finish (Enter)</button>
-  <button data-run='{"do":"skip"}'>Skip (s)</button>
-  <button data-part="reopen" data-run='{"do":"reopen"}'>Reopen</button>
-  <button data-part="handIn" data-run='{"do":"handIn"}'>Hand in</button>
-  <p class="ar-live" data-part="live" aria-live="polite"></p>
-</div>
-<div class="ar-bar ar-note" data-part="sure" role="group" aria-label="Hand in" hidden>
-  <span data-part="left"></span>
-  <button data-part="others" data-run='{"do":"handIn","sure":true}'>Hand in the others</button>
-  <button data-run='{"do":"toggle","what":"sure"}'>Go on reviewing</button>
 </div>`;
 
 /** The widget on a page: what is shown, and what its buttons, keys and pointer do. */
@@ -772,6 +785,7 @@ class Page {
   post = null;
   state = fold([]);
   committed = new Set();
+  changed = new Set(); // since they were handed in
   images = new Map(); // by request: {bitmap, size, why, strip}; the one shown longest ago first
   wanted = new Map(); // by request: when it was asked for
   alerts = new Map(); // text -> what dismissing it does
@@ -786,6 +800,7 @@ class Page {
   show = { evidence: true, rejected: true, help: false, sure: false };
   busy = null; // why the kernel saves nothing now
   held = false; // the space bar
+  pointed = false; // whether the last input was the pointer's, not a key
   frame = 0;
   hello = new Retry();
   stop = new AbortController();
@@ -838,6 +853,9 @@ class Page {
     on(root, "keydown pointerdown pointermove wheel focusin", () => this.clock.touch(this.now()), {
       capture: true, passive: true,
     });
+    on(root, "keydown pointerdown", ({ type }) => {
+      this.pointed = type === "pointerdown";
+    }, { capture: true, passive: true });
     const hide = () => this.clock.hide(document.hidden, this.now());
     on(document, "visibilitychange", hide);
     hide();
@@ -911,6 +929,10 @@ class Page {
     return one ? { ...one, text: one.status === "proposed" ? "what is this?" : "" } : null;
   }
 
+  get place() {
+    return `${this.part.position.textContent}: ${this.request.image_id}`;
+  }
+
   name(label) {
     return this.batch.classes[label - 1] ?? `class ${label}`;
   }
@@ -944,7 +966,7 @@ class Page {
     if (type === "busy") this.post.heard();
     if (type === "saved") this.post.saved(message);
     if (type === "committed") {
-      for (const id of message.requests) this.committed.add(id);
+      this.hand(message.requests);
       this.say(message.text);
     }
     return this.update();
@@ -956,10 +978,10 @@ class Page {
       this.forget([...this.images.keys()]);
       const kept = keeper(browser("localStorage"), batch.session);
       this.post = new Post((message) => this.send(message), kept, () => this.now());
-      this.current = null;
+      Object.assign(this, { current: null, selected: null, drag: null, draft: null });
     }
     this.batch = batch;
-    this.committed = new Set(batch.committed);
+    this.hand(batch.committed);
     this.post.open(batch.events);
     this.update();
     if (this.request) return;
@@ -967,6 +989,11 @@ class Page {
     const ids = batch.requests.map(({ id }) => id);
     const before = attempt(() => browser("sessionStorage").getItem(`almining:${batch.session}`));
     this.go(ids.includes(before) ? before : (this.those("open")[0]?.id ?? ids[0] ?? null));
+  }
+
+  hand(ids) {
+    this.committed = new Set(ids);
+    for (const id of ids) this.changed.delete(id);
   }
 
   /** Keep an image that was asked for; another page's are left. */
@@ -1032,7 +1059,7 @@ class Page {
     this.want(id);
     this.want(this.nextOpen());
     this.begin();
-    if (this.request) this.say(`${this.part.position.textContent}: ${this.request.image_id}`);
+    if (this.request) this.say(this.place);
   }
 
   /** Return the next open request after the current one, from the start again at the end. */
@@ -1046,6 +1073,7 @@ class Page {
   /** Write events about a request; return whether that was possible. */
   act(things, request = this.current) {
     const again = things.some((thing) => thing.do !== "look") && this.committed.delete(request);
+    if (again) this.changed.add(request);
     const seconds = round(this.clock.take(this.now()));
     const events = things.map((thing, i) => ({
       id: uuid(), request, ...thing, seconds: i ? 0 : seconds, at: this.post.time(),
@@ -1056,7 +1084,6 @@ class Page {
       this.alert("This browser keeps nothing: what is unsaved is lost when the page is closed.");
     }
     this.update();
-    if (again) this.say("This was handed in before; hand it in again.");
     return true;
   }
 
@@ -1109,7 +1136,7 @@ class Page {
     const way = by > 0 ? requests.slice(at + 1) : requests.slice(0, Math.max(at, 0)).reverse();
     const found = way.find(({ id }) => ["all", this.item(id).status].includes(filter.value));
     if (found) this.go(found.id);
-    else this.say(`There is no ${by > 0 ? "next" : "previous"} image (among: ${filter.value}).`);
+    else this.say(`There is no ${by > 0 ? "next" : "previous"} image (filter: ${filter.value}).`);
   }
 
   jump() {
@@ -1120,6 +1147,7 @@ class Page {
   toggle({ what }) {
     this.show[what] = !this.show[what];
     this.update();
+    if (NAMES[what] && this.focused() === this.root) this.say(`${NAMES[what]} ${this.show[what] ? "shown" : "hidden"}.`);
   }
 
   escape() {
@@ -1127,22 +1155,28 @@ class Page {
     const shown = ["help", "sure"].find((what) => this.show[what]);
     if (shown) return this.toggle({ what: shown });
     if (this.selected) return this.select(null);
-    return this.focused()?.blur();
+    const around = this.root.parentElement.closest("[tabindex]"); // the cell
+    return around ? around.focus({ preventScroll: true }) : this.focused()?.blur();
   }
 
   leaveField() {
     this.root.focus({ preventScroll: true });
   }
 
-  select(key) {
-    if (key === this.selected) return;
-    const listed = this.part.list.contains(this.focused());
-    this.selected = key;
-    this.update();
-    const entry = [...this.part.list.children].find((child) => child.dataset.of === key);
+  /** Select a box and say it, after other words; where the focus goes to it, it is read anyway. */
+  select(key, words = "") {
+    const { list } = this.part;
+    const listed = list.contains(this.focused());
+    if (key !== this.selected) {
+      this.selected = key;
+      this.update();
+    }
+    const at = this.boxes.findIndex((one) => one.key === key);
+    const entry = list.children[at];
+    const box = entry && !listed ? `Box ${at + 1} of ${this.boxes.length}: ${this.words(this.box)}` : "";
+    if (words || box) this.say(`${words} ${box}`.trim());
     if (!entry) return;
     if (listed) entry.firstChild.focus();
-    const { list } = this.part;
     const top = entry.offsetTop;
     list.scrollTop = clamp(list.scrollTop, top + entry.offsetHeight - list.clientHeight, top);
   }
@@ -1152,8 +1186,7 @@ class Page {
     if (!boxes.length) return this.say("There are no boxes.");
     const at = boxes.findIndex(({ key }) => key === this.selected);
     const next = at < 0 ? (by > 0 ? 0 : boxes.length - 1) : (at + by + boxes.length) % boxes.length;
-    this.select(boxes[next].key);
-    return this.say(`${next + 1} of ${boxes.length}: ${this.words(boxes[next])}`);
+    return this.select(boxes[next].key);
   }
 
   nudge({ part, by }) {
@@ -1197,7 +1230,7 @@ class Page {
     if (box.status === "rejected") return this.advance(box.key);
     const at = this.boxes.indexOf(box);
     if (!this.edit({ do: own ? "remove" : "reject", key: box.key })) return null;
-    if (own) this.select(this.boxes[Math.min(at, this.boxes.length - 1)]?.key ?? null);
+    if (own) this.select(this.boxes[Math.min(at, this.boxes.length - 1)]?.key ?? null, "Deleted.");
     return own || this.advance(box.key);
   }
 
@@ -1206,15 +1239,15 @@ class Page {
     const at = order.findIndex((one) => one.key === key);
     const left = [...order.slice(at + 1), ...order.slice(0, at)];
     const next = left.find(({ status }) => status === "proposed");
-    if (next) this.select(next.key);
-    this.say(next ? `${this.undecided.length} undecided` : "No box is undecided.");
+    if (next) this.select(next.key, `${this.undecided.length} undecided.`);
+    else this.say("No box is undecided.");
   }
 
   judgeAll({ verdict }) {
     const boxes = this.undecided;
     if (!boxes.length) return this.say("No box is undecided.");
     const done = this.edit(...boxes.map(({ key }) => ({ do: verdict, key })));
-    return done && this.say(`${boxes.length} boxes ${verdict}ed`);
+    return done && this.say(`${boxes.length === 1 ? "1 box" : `${boxes.length} boxes`} ${verdict}ed.`);
   }
 
   nothingHere() {
@@ -1223,7 +1256,10 @@ class Page {
   }
 
   ignore() {
-    if (this.box) this.edit({ do: "change", key: this.selected, ignore: !this.box.ignore });
+    const { box } = this;
+    if (!box) return this.say("No box is selected: the arrows select one.");
+    const done = this.edit({ do: "change", key: box.key, ignore: !box.ignore });
+    return done && this.say(box.ignore ? "No longer ignored." : "Ignored.");
   }
 
   /** A class was chosen: of the image, of the box selected or asked about, or of the next box. */
@@ -1239,8 +1275,9 @@ class Page {
     this.label = label;
     const box = this.box ?? this.asked;
     const settled = !box || (box.label === label && !["proposed", "rejected"].includes(box.status));
-    if (!settled) this.edit({ do: "change", key: box.key, label });
-    else this.update();
+    if (!settled && !this.edit({ do: "change", key: box.key, label })) return;
+    if (settled) this.update();
+    this.say(`${box ? "The" : "The next"} box is of class ${this.name(label)}.`);
   }
 
   zoom({ factor }) {
@@ -1287,7 +1324,7 @@ class Page {
     const next = this.nextOpen();
     const done = `Finished ${this.those("finished").length} of ${this.batch.requests.length}.`;
     if (next) this.go(next);
-    this.say(next ? done : `${done} None is left: hand in.`);
+    this.say(`${done} ${next ? `Now ${this.place}` : "None is left: hand in."}`);
   }
 
   undo() {
@@ -1357,6 +1394,7 @@ class Page {
     if (!button) return;
     const command = JSON.parse(button.dataset.run);
     const twice = event.detail > 1 && ["answer", "finish", "skip"].includes(command.do);
+    if (this.pointed) this.leaveField(); // keys are for the page, not for what was clicked
     if (!twice) this.run(command); // a double click is one answer, not one to the next image, too
   }
 
@@ -1365,6 +1403,7 @@ class Page {
   }
 
   onChange({ target }) {
+    if (this.pointed && target.matches("select")) this.leaveField();
     if (target === this.part.jump) return this.go(target.value);
     const { box } = this;
     const name = target.dataset.field;
@@ -1402,7 +1441,7 @@ class Page {
     if (this.drag || event.button > 1 || !this.ready()) return;
     this.settle();
     const start = this.at(event);
-    const part = this.gripped(start);
+    const part = event.shiftKey ? null : this.gripped(start);
     const draws = part ? "grip" : this.draws ? "draw" : "look";
     const mode = event.button === 1 || this.held ? "pan" : draws;
     this.drag = { mode, part, start, last: start, moved: false, from: this.box };
@@ -1438,7 +1477,7 @@ class Page {
     if (!drag || drag.mode === "pan") return;
     if (!drag.moved) this.pick(drag.start);
     else if (drag.mode === "draw") this.add(draft.box, `Drew ${this.name(this.label)}.`);
-    else if (draft) this.edit({ do: "change", ...draft });
+    else if (this.boxes.some(({ key }) => key === draft?.key)) this.edit({ do: "change", ...draft });
     this.paint();
   }
 
@@ -1485,9 +1524,9 @@ class Page {
       unsaved: this.post?.unsaved ?? "", undo: this.state.undo ? "yes" : "no",
     });
     const over = this.batch && this.batch.requests.every(({ id }) => this.committed.has(id));
-    const nothing = this.batch?.text ?? NOTHING;
-    write(part.note, over ? nothing : this.batch ? "" : "waiting for the kernel…");
-    part.main.hidden = part.foot.hidden = !request;
+    const note = this.changed.has(this.current) ? CHANGED : this.batch ? "" : "waiting for the kernel…";
+    write(part.note, over ? (this.batch.text ?? NOTHING) : note);
+    part.main.hidden = !request;
     part.help.hidden = !this.show.help;
     part.sure.hidden = !this.show.sure;
     part.keys.setAttribute("aria-expanded", this.show.help);
@@ -1512,12 +1551,13 @@ class Page {
     const wanted = (id) => id === this.current || ["all", this.item(id).status].includes(part.filter.value);
     const shown = requests.map((one, i) => ({ ...one, place: i + 1 })).filter(({ id }) => wanted(id));
     mirror(part.jump, shown, ({ id }) => id, ({ id }) => make("option", { value: id }), (node, one) =>
-      write(node, `${one.place}. ${one.image_id} · ${status(one.id)}`));
+      write(node, `${one.place}. ${one.image_id}${ASKS[one.kind] ?? ""} · ${status(one.id)}`));
     part.jump.value = this.current ?? "";
     write(part.left, `${open} ${open === 1 ? "is" : "are"} still open: hand in the others?`);
     part.undo.disabled = !this.state.undo;
     part.redo.disabled = !this.state.redo;
     part.handIn.disabled = !(this.batch && !this.post.unsaved && this.committed.size < requests.length);
+    part.handIn.classList.toggle("ar-big", !open && !part.handIn.disabled);
     part.reopen.hidden = this.item().status === "open";
   }
 
@@ -1538,9 +1578,9 @@ class Page {
     const here = this.clock.seconds(this.now());
     const all = items.reduce((sum, { seconds }) => sum + seconds, here);
     write(this.part.time, `${Math.round(this.item().seconds + here)} s here, ${Math.round(all)} s in all`);
-    const late = Math.floor(this.post?.late() ?? 0);
+    const late = 5 * 2 ** Math.floor(Math.log2((this.post?.late() ?? 0) / 5)); // is read out: seldom
     const where = this.post?.keeps ? "in this browser" : "in this page only";
-    const text = this.busy ?? (late >= 5 ? `The kernel has not answered for ${late} s` : "");
+    const text = this.busy ?? (late >= 5 ? `The kernel has not answered for over ${late} s` : "");
     write(this.part.late, text && `${text}; answers are kept ${where}.`);
   }
 
@@ -1550,6 +1590,8 @@ class Page {
     write(part.question, question(request, (label) => this.name(label), this.asked));
     part.overlay.setAttribute("aria-label", `${request.image_id}: ${this.boxes.length} boxes, listed beside`);
     part.verify.hidden = kind !== "verify";
+    part.finish.hidden = kind === "verify";
+    part.acceptAll.hidden = part.rejectAll.hidden = kind === "region";
     part.labels.hidden = kind === "verify";
     part.nothing.hidden = kind !== "region";
     part.listing.hidden = !this.draws;
@@ -1559,12 +1601,17 @@ class Page {
     part.rejected.hidden = !this.draws;
     part.rejected.setAttribute("aria-pressed", this.show.rejected);
     part.evidence.setAttribute("aria-pressed", this.show.evidence);
+    write(part.chosen, kind === "complete" ? `Class of the ${box ? "selected" : "next"} box` : "Classes");
     this.updateClasses(kind, item);
     if (this.draws) this.updateList();
     if (box) this.updateFields(box);
     write(part.reason, this.image?.why?.text ?? request.why ?? "");
-    const strip = this.show.evidence ? (this.image?.strip ?? []) : [];
-    part.why.hidden = !part.reason.textContent && !strip.length;
+    const { why, strip: pictures = [] } = this.image ?? {};
+    part.evidence.hidden = !why?.blocks && !why?.marks.length && !pictures.length;
+    const [marks, strip] = this.show.evidence ? [why?.marks ?? [], pictures] : [[], []];
+    part.why.hidden = !part.reason.textContent && !marks.length && !strip.length;
+    mirror(part.marks, marks, (_, i) => i, (_, i) => make("li", {}, make("b", {}, letter(i)), make("span")),
+      ({ lastChild }, { text }) => write(lastChild, ` ${text}`));
     mirror(part.strip, strip, ({ url }) => url, ({ url, text }) =>
       make("li", {}, make("img", { src: url, alt: text }), make("span", { "aria-hidden": "true" }, text)),
     () => {});

@@ -9,31 +9,29 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from almining import draw
 from almining.data.pool import Finding, Pool
 from almining.data.writers import write_coco, write_label_studio
-from almining.label.desk import hand_in
+from almining.label.desk import hand_in, opened
 from almining.label.merging import merge
 from almining.ledger import LedgerError
-from almining.records import Answer, Detections, Request
+from almining.records import Answer, Request, Target
 from almining.review import store
 from almining.review.events import check_event
 from almining.review.scripted import scripted
-from almining.review.state import Item, Review, answer_of, fold
+from almining.review.state import Box, Review, answer_of
 from almining.review.store import Batch
-from almining.review.views import shown, start
+from almining.review.views import as_detections, predicted, shown, start
 
 SHOWN = 5  # requests that a message names
-SILENT = ("start", "look")  # events that change no answer
-NONE = "review:None"  # the name of an answer that others gave
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +98,7 @@ class Reviewer:
             return f"Reviewer({str(self.run_dir)!r}: no run yet)"
         except (LedgerError, ValueError) as error:
             return f"Reviewer({str(self.run_dir)!r}: {error})"
-        done = sum(self.state.item(name).status != "open" for name in batch.requests)
+        done = sum(batch.state.item(name).status != "open" for name in batch.requests)
         return f"Reviewer({len(batch.requests)} requests, {done} reviewed, cycle {batch.cycle})"
 
     def _repr_mimebundle_(self, **options: Any) -> dict[str, Any]:
@@ -120,8 +118,7 @@ class Reviewer:
     @property
     def state(self) -> Review:
         """What the review of the run's open cycle has come to."""
-        batch = self.batch
-        return fold(event for event in batch.events if event["request"] in batch.requests)
+        return self.batch.state
 
     @property
     def batch(self) -> Batch:
@@ -134,7 +131,7 @@ class Reviewer:
         Raises:
             FileNotFoundError: when there is no run in it.
             LockedError: while another process has it open.
-            ValueError: when the run has other classes than the pool.
+            ValueError: when the run has other classes than the pool, or other images.
         """
         with self._guard:
             self._batch = batch = store.read(self.run_dir, self._batch)
@@ -143,10 +140,22 @@ class Reviewer:
                 f"the run in {self.run_dir} has the classes {', '.join(batch.classes)}, the pool "
                 f"{', '.join(self._pool.classes)}; give the pool of that run"
             )
+        asked = [request.image_id for request in batch.requests.values()]
+        if asked and not any(image_id in self._pool for image_id in asked):
+            raise ValueError(
+                f"the run in {self.run_dir} asks about image {asked[0]!r}, which is not in this "
+                "pool, nor are the others; give the pool of that run"
+            )
         return batch
 
+    @contextmanager
+    def _held(self) -> Iterator[Batch]:
+        """Hold the run directory open: from what is read to what is written nobody else writes."""
+        with self._guard, opened(self.run_dir):
+            yield self.refresh()
+
     def ask(self, requests: Sequence[Request], pool: Pool) -> Iterator[Answer]:
-        """Yield the answers handed in; the others are still waiting.
+        """Yield nothing: all of it waits for a person; `commit` hands in what the run reads itself.
 
         Raises:
             ValueError: when the requests are not those of this run directory.
@@ -178,25 +187,29 @@ class Reviewer:
         Raises:
             ValueError: when there is no such request, or its image cannot be loaded.
         """
-        batch = self.batch
-        request = batch.requests.get(request_id)
-        if request is None:
-            raise ValueError(f"request {request_id!r} is not under review; reload the page")
-        image = None
-        if not any(e["do"] == "start" and e["request"] == request_id for e in batch.events):
-            image = self._pool.image(request.image_id)
-            event = start(request, self._pool, image, self._detected(request, image))
-            self._write([event])
+        request, image = self._begin(request_id)
         return shown(request, self._pool, image)
 
-    def _detected(self, request: Request, image: Tensor) -> Detections | None:
-        if self.detector is None or request.kind != "complete":
-            return None
-        with torch.no_grad():
-            device = next(self.detector.parameters()).device
-            found: Detections = self.detector.detect([image.to(device)])[0].to("cpu")
-        sure = found.select(found.scores >= self._min_score)
-        return sure.select(sure.scores.argsort(descending=True, stable=True)[: self._most])
+    def _request(self, request_id: str) -> Request:
+        request = self.batch.requests.get(request_id) or self.refresh().requests.get(request_id)
+        if request is None:
+            raise ValueError(f"request {request_id!r} is not under review; reload the page")
+        return request
+
+    def _begin(self, request_id: str) -> tuple[Request, Tensor | None]:
+        """Write down what a request begins with, once; return the image where that needed it."""
+        request = self._request(request_id)
+        if request_id in self.batch.sizes:
+            return request, None
+        image = self._pool.image(request.image_id)
+        found = None
+        if self.detector is not None and request.kind == "complete":
+            found = predicted(self.detector, image, self._pool, self._min_score, self._most)
+        event = start(request, self._pool, image, found)
+        with self._held() as batch:
+            if request_id not in batch.sizes:  # another kernel may have been faster
+                self._batch = store.write(self.run_dir, [event], batch)
+        return request, image
 
     def take(self, events: Iterable[Mapping[str, Any]]) -> Saved:
         """Write down what a person did; see `state` for what events there are.
@@ -210,34 +223,32 @@ class Reviewer:
         Raises:
             LockedError: while another process has the run directory open; nothing is written.
         """
-        batch = self.batch
-        written = {event["id"]: event for event in batch.events}
-        sizes = {e["request"]: e["size"] for e in batch.events if e["do"] == "start"}
-        good: dict[str, dict[str, Any]] = {}
+        new: dict[str, Mapping[str, Any]] = {}
+        ids: dict[str, None] = {}
         refused: dict[str, str] = {}
-        for event in events:
-            try:
-                check_event(event, batch.requests, batch.classes, sizes)
-                old = good.get(event["id"]) or written.get(event["id"])
-                if old is not None and {**event, "number": 0} != {**old, "number": 0}:
-                    raise ValueError(f"another event has the id {event['id']!r}; reload the page")
-                good[event["id"]] = dict(event)
-            except ValueError as error:
-                name = event.get("id") if isinstance(event, Mapping) else None
-                refused[str(name)] = str(error)
-        self._write(list(good.values()))
+        with self._held() as batch:
+            log: dict[str, Mapping[str, Any]] = {event["id"]: event for event in batch.events}
+            for event in events:
+                try:
+                    check_event(event, batch.requests, batch.classes, batch.sizes, log)
+                except ValueError as error:
+                    name = event.get("id") if isinstance(event, Mapping) else None
+                    refused[str(name)] = str(error)
+                    continue
+                ids[event["id"]] = None
+                if event["id"] not in log:
+                    log[event["id"]] = new[event["id"]] = dict(event)
+            if new:
+                self._batch = store.write(self.run_dir, list(new.values()), batch)
         if self._widget is not None:
             self._widget.tell()
-        return Saved(list(good), refused)
-
-    def _write(self, events: Sequence[Mapping[str, Any]]) -> None:
-        with self._guard:
-            self._batch = store.write(self.run_dir, events, self._batch)
+        return Saved(list(ids), refused)
 
     def commit(self, *, partial: bool = False) -> int:
         """Hand in what was reviewed, so that the run goes on; a second time changes nothing.
 
-        An answer that was changed since is handed in again, with the seconds spent since.
+        An answer that was changed since is handed in again, with the seconds spent since. One to a
+        request of a cycle that is over, where none had been handed in, counts in the next.
 
         Args:
             partial: hand in what is finished or skipped, though something is still open.
@@ -249,25 +260,25 @@ class Reviewer:
             ValueError: when something is still open, naming it, unless `partial`.
             LockedError: while another process has the run directory open.
         """
-        batch, state = self.refresh(), self.state
-        waiting = [
-            request
-            for request in batch.requests.values()
-            if state.item(request.id).status == "open"
-            and not (request.id in batch.handed_in and self._last(request.id) is None)
-        ]
-        if waiting and not partial:
-            some = ", ".join(repr(request.image_id) for request in waiting[:SHOWN])
-            more = f" and {len(waiting) - SHOWN} more" if len(waiting) > SHOWN else ""
-            raise ValueError(
-                f"{len(waiting)} of {len(batch.requests)} requests are not reviewed yet, about "
-                f"{some}{more}; finish or skip them, or hand in the others by commit(partial=True)"
-            )
-        new = {
-            name: answer for name, answer in self._answers(batch, state) if name not in batch.names
-        }
-        count = hand_in(self.run_dir, new.values(), ids=list(new)) if new else 0
-        self.refresh()
+        with self._held() as batch:
+            waiting = [
+                request
+                for request in self._open_ones(batch)
+                if request.id in batch.answers or request.id not in batch.handed_in
+            ]
+            if waiting and not partial:
+                some = ", ".join(repr(request.image_id) for request in waiting[:SHOWN])
+                more = f" and {len(waiting) - SHOWN} more" if len(waiting) > SHOWN else ""
+                raise ValueError(
+                    f"{len(waiting)} of {len(batch.requests)} requests are not reviewed yet, about "
+                    f"{some}{more}; finish or skip them, or hand in the others by "
+                    "commit(partial=True)"
+                )
+            late = store.read_late(self.run_dir, batch)
+            first = {name: r for name, r in late.requests.items() if name not in late.handed_in}
+            new = self._answers(replace(late, requests=first)) | self._answers(batch)
+            count = hand_in(self.run_dir, new.values(), ids=list(new)) if new else 0
+            self.refresh()
         if self._widget is not None:
             self._widget.show()
         return count
@@ -276,24 +287,29 @@ class Reviewer:
     def handed_in(self) -> list[str]:
         """The requests whose answer is handed in, and was not changed since."""
         batch = self.batch
-        last = {name: self._last(name) for name in batch.handed_in}
-        return [name for name, event in last.items() if f"review:{event}" in {*batch.names, NONE}]
+        return [
+            name
+            for name in batch.handed_in
+            if name not in batch.answers or batch.answers[name] in batch.names
+        ]
 
-    def _answers(self, batch: Batch, state: Review) -> Iterator[tuple[str, Answer]]:
-        """Yield the answers there are, each under the name that its last event gives it."""
-        for name, request in batch.requests.items():
-            item = state.item(name)
-            if item.status != "open":
-                rest = max(item.seconds - batch.handed_in.get(name, 0.0), 0.0)
-                yield (
-                    f"review:{self._last(name)}",
-                    answer_of(request, item, by=self.by, seconds=rest),
-                )
+    def _answers(self, batch: Batch) -> dict[str, Answer]:
+        """Return the answers that are not handed in yet, by name."""
+        found = {}
+        for request_id, request in batch.requests.items():
+            item, name = batch.state.item(request_id), batch.answers.get(request_id, "")
+            if item.status != "open" and name not in batch.names:
+                rest = max(item.seconds - batch.handed_in.get(request_id, 0.0), 0.0)
+                found[name] = answer_of(request, item, by=self.by, seconds=rest)
+        return found
 
-    def _last(self, request_id: str) -> str | None:
-        events = self.batch.events
-        mine = (e for e in reversed(events) if e["request"] == request_id)
-        return next((str(e["id"]) for e in mine if e["do"] not in SILENT), None)
+    def _open_ones(self, batch: Batch) -> list[Request]:
+        """Return the requests that are not answered; not those whose image the run set aside."""
+        return [
+            request
+            for request in batch.requests.values()
+            if batch.state.item(request.id).status == "open" and request.image_id in self._pool
+        ]
 
     def play(self, hidden: Pool, *, most: int | None = None) -> int:
         """Answer what is open as a person who knows the truth would, by the same events.
@@ -305,28 +321,27 @@ class Reviewer:
         Returns:
             How many requests were answered.
         """
-        batch = self.refresh()
-        names = [name for name in batch.requests if self.state.item(name).status == "open"][:most]
-        for name in names:
-            self.open(name)
-            request, item = batch.requests[name], self.state.item(name)
-            truth = hidden.target(request.image_id)
-            saved = self.take(scripted(request, item, truth, classes=len(hidden.classes)))
-            if saved.refused:
-                raise ValueError(f"{name}: {next(iter(saved.refused.values()))}")
-        return len(names)
+        with opened(self.run_dir):  # once for all
+            requests = self._open_ones(self.refresh())[:most]
+            for request in requests:
+                self._begin(request.id)
+                item, truth = self.state.item(request.id), hidden.target(request.image_id)
+                saved = self.take(scripted(request, item, truth, classes=len(hidden.classes)))
+                if saved.refused:
+                    raise ValueError(f"{request.id}: {next(iter(saved.refused.values()))}")
+        return len(requests)
 
     def reviewed(self) -> Pool:
         """Return the images of the batch, with what is known of them after what was reviewed."""
-        batch, state = self.refresh(), self.state
-        known = {one.image_id: self._pool.target(one.image_id) for one in batch.requests.values()}
-        for name, request in batch.requests.items():
-            item = state.item(name)
+        batch = self.refresh()
+        known: dict[str, Target] = {}
+        for request in batch.requests.values():
+            image_id, item = request.image_id, batch.state.item(request.id)
+            if image_id not in self._pool:
+                continue  # the run set it aside
+            before = known.setdefault(image_id, self._pool.target(image_id))
             if item.status != "open":
-                before = known[request.image_id]
-                known[request.image_id] = merge(
-                    before, request, answer_of(request, item, by=self.by)
-                )
+                known[image_id] = merge(before, request, answer_of(request, item, by=self.by))
         pool = self._pool.subset(known)
         return pool.updated(known, cycle=max(pool.cycle, batch.cycle))
 
@@ -343,29 +358,23 @@ class Reviewer:
         What is finished is an annotation, what is predicted a prediction. What they export answers
         the run by `label.FromFile.from_label_studio`. For options see `data.write_label_studio`.
         """
-        batch = self.refresh()
-        found: dict[str, Detections] = {}
-        for name, request in batch.requests.items():
-            self.open(name)
-            if (item := self.state.item(name)).undecided:
-                found[request.image_id] = _predicted(item)
-        return write_label_studio(self.reviewed(), json, predictions=found, **options)
+        with opened(self.run_dir):  # once for all
+            requests = [r for r in self.refresh().requests.values() if r.image_id in self._pool]
+            for request in requests:
+                self._begin(request.id)
+            left: dict[str, list[Box]] = {}
+            for request in requests:
+                boxes = self.state.item(request.id).boxes.values()
+                mine = [box for box in boxes if box.status == "proposed"]
+                left[request.image_id] = left.get(request.image_id, []) + mine
+            found = {image_id: as_detections(boxes) for image_id, boxes in left.items() if boxes}
+            return write_label_studio(self.reviewed(), json, predictions=found, **options)
 
     def figure(self, request_id: str | None = None) -> Figure:
         """Return a figure of why a request was made, by default the first; see `draw.evidence`."""
         requests = self.refresh().requests
         if not requests:
             return draw.blank("nothing waits for a review")
-        request = requests[next(iter(requests)) if request_id is None else request_id]
+        request = self._request(next(iter(requests)) if request_id is None else request_id)
         image = self._pool.image(request.image_id)
         return draw.evidence(image, request, classes=self._pool.classes, pool=self._pool)
-
-
-def _predicted(item: Item) -> Detections:
-    """Return the boxes of a request that are undecided."""
-    boxes = [box for box in item.boxes.values() if box.status == "proposed"]
-    return Detections(
-        torch.tensor([box.box for box in boxes], dtype=torch.float32),
-        torch.tensor([box.label for box in boxes]),
-        torch.tensor([box.score or 0.0 for box in boxes], dtype=torch.float32),
-    )

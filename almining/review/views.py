@@ -6,6 +6,7 @@ Images leave as JPEG of at most 1600 pixels; boxes stay in pixels of the origina
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +22,8 @@ from almining.data.formats.files import decode_within
 from almining.data.pool import Pool
 from almining.label.merging import SAME_OBJECT
 from almining.records import Detections, Request, Target
-from almining.review.events import event
+from almining.review.events import START, event
+from almining.review.state import Box
 
 LONGEST = 1600  # pixels of the longer side that are sent
 QUALITY = 85  # of a JPEG
@@ -94,7 +96,42 @@ def start(request: Request, pool: Pool, image: Tensor, found: Detections | None)
         region = _boxes("r", Detections(box, _claimed(request), torch.zeros(1)))
         proposed = [one | {"score": None} for one in region]
     given = {"size": [height, width], "known": known, "proposed": proposed}
-    return event(request.id, "start", id=f"start:{request.id}", **given)
+    return event(request.id, "start", id=f"{START}{request.id}", **given)
+
+
+def predicted(detector: Any, image: Tensor, pool: Pool, min_score: float, most: int) -> Detections:
+    """Return what a detector finds in an image, on the CPU, best first.
+
+    Args:
+        detector: of the pool's classes.
+        image: (3, h, w).
+        pool: with the classes.
+        min_score: what scores less is left out.
+        most: at most so many.
+
+    Raises:
+        ValueError: when it finds a class that the pool does not have.
+    """
+    with torch.no_grad():
+        device = next(iter(detector.parameters()), image).device
+        found: Detections = detector.detect([image.to(device)])[0].to("cpu")
+    last = max(found.labels.tolist(), default=0)
+    if last > len(pool.classes):
+        raise ValueError(
+            f"the detector finds class {last}, but the pool has {len(pool.classes)} classes; give "
+            "the detector of that run"
+        )
+    sure = found.select(found.scores >= min_score)
+    return sure.select(sure.scores.argsort(descending=True, stable=True)[:most])
+
+
+def as_detections(boxes: Sequence[Box]) -> Detections:
+    """Return predicted boxes, one at least, as detections; those without a score have 0."""
+    return Detections(
+        torch.tensor([box.box for box in boxes], dtype=torch.float32),
+        torch.tensor([box.label for box in boxes]),
+        torch.tensor([box.score or 0.0 for box in boxes], dtype=torch.float32),
+    )
 
 
 def rounded(box: Tensor) -> list[float]:

@@ -7,6 +7,7 @@ widget, so that two tabs know of each other.
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,13 +36,14 @@ class ReviewWidget(anywidget.AnyWidget):
         super().__init__()
         self._reviewer = reviewer
         self._told = 0  # the number of the last event every page knows
+        self._turn = threading.RLock()  # what is read last is said last
         self.on_msg(self._heard)
 
     def __repr__(self) -> str:
         """Say the same each time."""
         return f"ReviewWidget({self._reviewer!r})"
 
-    def _heard(self, _: Any, content: dict[str, Any], buffers: list[memoryview]) -> None:
+    def _heard(self, _: Any, content: object, buffers: list[memoryview]) -> None:
         """Do what a page asks; an error is told there, for a callback's is seen nowhere else."""
         try:
             match content:
@@ -60,10 +62,14 @@ class ReviewWidget(anywidget.AnyWidget):
         except Exception as error:
             known = isinstance(error, ValueError | OSError | LedgerError)
             text = str(error) if known else f"{type(error).__name__}: {error}"
-            self.send({"type": "error", "text": text, "request": content.get("request")})
+            self.send({"type": "error", "text": text})
 
     def show(self) -> None:
         """Tell every page what is under review, and all that was done."""
+        with self._turn:
+            self._show()
+
+    def _show(self) -> None:
         page: dict[str, Any] = {"type": "batch", "run": self._reviewer.run_dir.name}
         try:
             batch = self._reviewer.refresh()
@@ -72,7 +78,7 @@ class ReviewWidget(anywidget.AnyWidget):
             self.send({**page, **empty, "text": str(error)})
             return
         events = [event for event in batch.events if event["request"] in batch.requests]
-        self._told = batch.events[-1]["number"] if batch.events else 0
+        self._told = batch.number
         requests = [
             {
                 "id": one.id,
@@ -106,8 +112,9 @@ class ReviewWidget(anywidget.AnyWidget):
 
     def tell(self) -> None:
         """Tell every page what was done since it was told the last time."""
-        batch = self._reviewer.batch
-        new = [event for event in batch.events if event["number"] > self._told]
-        self._told = batch.events[-1]["number"] if batch.events else 0
-        if mine := [event for event in new if event["request"] in batch.requests]:
-            self.send({"type": "saved", "ids": [], "refused": [], "events": mine})
+        with self._turn:
+            batch = self._reviewer.batch
+            new = [event for event in batch.events if event["number"] > self._told]
+            self._told = batch.number
+            if mine := [event for event in new if event["request"] in batch.requests]:
+                self.send({"type": "saved", "ids": [], "refused": [], "events": mine})

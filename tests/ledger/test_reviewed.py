@@ -34,6 +34,26 @@ def test_events_come_back_in_order_with_their_numbers(asked: Ledger) -> None:
     assert asked.add_reviewed([]) == []
 
 
+def test_the_open_cycle_is_the_one_after_the_last_that_is_closed(asked: Ledger) -> None:
+    assert asked.open_cycle == 1
+    for cycle in (0, 1, 2):
+        asked.close_cycle(cycle, {}, used=[], mined={}, set_aside=[])
+        assert asked.open_cycle == cycle + 1
+
+
+def test_who_was_answered_is_quick_to_read(asked: Ledger) -> None:
+    asked.add_requests(2, [REQUEST | {"id": "002/a"}])
+    for name, request in (("x", "002/a"), ("y", "001/a"), ("z", "001/a")):
+        asked.add_answer({"request_id": request, "by": "me", "seconds": 1.5}, id=name)
+    for cycle in (None, 1, 2, 3):
+        known = [
+            {key: row[key] for key in ("id", "request_id", "seconds")}
+            for row in asked.answers(cycle)
+        ]
+        assert asked.answered(cycle) == known
+    assert [row["id"] for row in asked.answered(1)] == ["y", "z"]
+
+
 def test_all_of_them_are_written_or_none(asked: Ledger) -> None:
     with pytest.raises(LedgerError, match="FOREIGN KEY"):
         asked.add_reviewed([event("1"), {**event("2"), "request": "unknown"}])

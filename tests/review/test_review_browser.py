@@ -48,7 +48,9 @@ def deaf(lab: Lab) -> Iterator[None]:
 def start(context: Any, lab: Lab, name: str, **options: Any) -> Review:
     write(lab, name, **options)
     page = open_notebook(context, lab, f"{name}.ipynb")
-    return Review(page, lab.folder / name).show()
+    review = Review(page, lab.folder / name).show()
+    review.root.locator(".ar-main").wait_for()  # the batch has come; now the image
+    return review.shown()
 
 
 def test_a_box_is_drawn_edited_and_undone(context: Any, lab: Lab) -> None:
@@ -74,12 +76,25 @@ def test_a_box_is_drawn_edited_and_undone(context: Any, lab: Lab) -> None:
     review.saved()
     (box,) = fold(review.events()).item(drawn["request"]).boxes.values()
     assert box.box[2] - box.box[0] == 12.5
+    review.page.keyboard.down("Shift")  # draws, though a box is selected there
+    review.drag((83, 14), (90, 26)).until(boxes=before + 2).page.keyboard.up("Shift")
+    place = review.page.mouse
+    place.move(*review.place(86.5, 20))
+    place.down()
+    place.move(*review.place(90, 60), steps=3)
+    review.keys("u").until(boxes=before + 1)  # the box that is being dragged is gone
+    place.up()
+    review.root.get_by_role("button", name="Zoom in").click()
+    assert review.root.evaluate("e => e === document.activeElement")  # keys are for the page
+    review.saved()
+    assert review.does()[-2:] == ["add", "undo"]
 
 
 def test_keys_stay_in_the_widget_and_tab_leaves_it(context: Any, lab: Lab) -> None:
     review = start(context, lab, "keys")
     cells = review.cells
-    review.keys(*LETTERS, "d", "d", "Shift+Enter", "0", "0", "Shift+M", "Escape")
+    review.keys(*LETTERS, "d", "d", "Shift+Enter", "0", "0", "Shift+M", *["Escape"] * 4)
+    assert review.page.evaluate("document.activeElement.matches('.jp-Cell')")
     assert review.cells == cells
     assert review.page.locator(".jp-mod-editMode").count() == 0
     review.root.focus()
@@ -94,11 +109,16 @@ def test_keys_stay_in_the_widget_and_tab_leaves_it(context: Any, lab: Lab) -> No
 def test_every_kind_is_answered_without_a_mouse(context: Any, lab: Lab) -> None:
     review = start(context, lab, "kinds")
     said = review.root.locator("[aria-live]")
+    evidence = review.root.get_by_label("Boxes of the evidence").locator("li")
+    assert evidence.first.inner_text() == "A most uncertain: entropy 0.70"
     review.keys("Enter")  # with boxes undecided
     assert review.data("status") == "open"
     assert "undecided" in said.inner_text()
     review.keys("Shift+A", "Enter").until(request="001/scene-0-1")
-    review.shown().keys("ArrowRight", "a", "x", "Shift+X", "Enter").until(request="001/scene-0-2")
+    review.shown().keys("ArrowRight", "a", "x")
+    assert said.inner_text().startswith("2 undecided. Box 3 of 4: ")
+    review.keys("Shift+X", "Enter").until(request="001/scene-0-2")
+    assert said.inner_text() == "Finished 2 of 6. Now 3 of 6: scene-0-2"
     review.shown().keys("s").until(kind="verify")
     review.shown().keys("y").until(kind="region")
     review.shown().keys("2", "Enter").until(kind="tag")
@@ -113,6 +133,10 @@ def test_every_kind_is_answered_without_a_mouse(context: Any, lab: Lab) -> None:
     (box,) = state.item("001/region").given
     assert box.label == 2
     assert not waiting(review.run_dir)
+    assert review.root.get_by_text("Nothing to review").count() == 1
+    review.root.focus()
+    review.keys("3")
+    review.root.get_by_text("Changed after it was handed in").wait_for()
     assert all(item.seconds > 0 for item in state.items.values())
 
 

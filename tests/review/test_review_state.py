@@ -103,6 +103,25 @@ def test_a_predicted_box_that_is_changed_is_accepted() -> None:
     assert boxes(fold([*log, did("remove", "3", key="p0")]))["p0"] == "rejected"
 
 
+def test_a_second_beginning_only_adds() -> None:
+    (first, *_) = START["proposed"]
+    more = [first | {"label": 1}, first | {"key": "p2"}]
+    second = START | {"id": "start again", "size": [9, 9], "known": [], "proposed": more}
+    item = fold([START, did("reject", "1", key="p0"), second]).item("q")
+    assert [(box.key, box.status) for box in item.boxes.values()] == [
+        ("k0", "known"), ("p0", "rejected"), ("p1", "proposed"), ("p2", "proposed"),
+    ]  # fmt: skip
+    assert (item.size, item.boxes["p0"].label) == ([50, 100], 2)
+
+
+def test_what_is_opened_again_has_no_verdict() -> None:
+    log = [did("verdict", "1", verdict="accept"), did("reopen", "2")]
+    item = fold(log).item("q")
+    assert (item.status, item.verdict) == ("open", None)
+    item = fold([*log, did("undo", "3", of="2")]).item("q")
+    assert (item.status, item.verdict) == ("finished", "accept")
+
+
 def test_boxes_of_ones_own_are_not_judged() -> None:
     log = [START, did("reject", "1", key="k0"), did("accept", "2", key="gone")]
     assert boxes(fold(log)) == boxes(fold([START]))

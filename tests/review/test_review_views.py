@@ -12,7 +12,7 @@ from PIL import Image
 from almining.data.pool import ImageInfo, Pool
 from almining.data.readers import read_folder
 from almining.records import Detections, Evidence, Request, Target
-from almining.review.views import LONGEST, jpeg, shown, start
+from almining.review.views import LONGEST, jpeg, predicted, shown, start
 from tests.fakes import FlatImages, boxes, flat_pool, labels
 
 COMPLETE = Request("q", "flat-0", "complete")
@@ -110,6 +110,22 @@ def test_a_region_starts_from_itself_and_the_class_it_was_taken_for() -> None:
     why = Evidence("consistency", {"labels": labels(2)}, "two")
     region = Request("q", "flat-0", "region", box=torch.tensor([2.0, 2, 9, 9]), evidence=why)
     assert start(region, flat_pool(1), IMAGE, None)["proposed"][0]["label"] == 2
+
+
+def test_what_a_detector_finds_is_cut_best_first() -> None:
+    class Plain:
+        """A detector without parameters."""
+
+        def parameters(self) -> list[torch.Tensor]:
+            return []
+
+        def detect(self, images: list[torch.Tensor]) -> list[Detections]:
+            places = boxes((1, 1, 5, 6), (2, 1, 5, 6), (3, 1, 5, 6), (4, 1, 5, 6))
+            return [Detections(places, labels(1, 2, 1, 2), torch.tensor([0.3, 0.2, 0.9, 0.5]))]
+
+    found = predicted(Plain(), IMAGE, flat_pool(1), 0.3, 2)
+    assert (found.boxes[:, 0].tolist(), found.labels.tolist()) == ([3, 4], [1, 2])
+    assert len(predicted(Plain(), IMAGE, flat_pool(1), 0.3, 9)) == 3
 
 
 @pytest.mark.parametrize("kind", ["verify", "tag"])

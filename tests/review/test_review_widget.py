@@ -26,6 +26,9 @@ class Page:
         self.heard.append(content | {"buffers": buffers})
 
     def say(self, **content: Any) -> list[dict[str, Any]]:
+        return self.hears(content)
+
+    def hears(self, content: Any) -> list[dict[str, Any]]:
         self.heard.clear()
         self.widget._handle_custom_msg(content, [])
         return list(self.heard)
@@ -114,10 +117,11 @@ def test_a_run_directory_in_use_is_said_and_not_an_error(
         ({"type": "dance"}, "the page says {'type': 'dance'}; reload it"),
         ({"type": "events", "events": 3}, "the page says {'type': 'events', 'events': 3}"),
         ({}, "the page says {}; reload it"),
+        (["events"], "the page says ['events']; reload it"),
     ],
 )
-def test_an_error_is_told_where_it_can_be_seen(page: Page, said: dict[str, Any], text: str) -> None:
-    (error,) = page.say(**said)
+def test_an_error_is_told_where_it_can_be_seen(page: Page, said: Any, text: str) -> None:
+    (error,) = page.say(**said) if isinstance(said, dict) else page.hears(said)
     assert error["type"] == "error"
     assert error["text"].startswith(text)
 
@@ -152,6 +156,23 @@ def test_a_run_that_goes_on_tells_the_page(page: Page, review: Reviewer) -> None
     run(unlabelled(HIDDEN, keep=2, seed=0), review.run_dir, review, cycles=2)
     (batch,) = page.heard
     assert all(one["id"].startswith("002/") for one in batch["requests"])
+
+
+def test_a_page_hears_of_an_event_once_and_of_its_cycle_only(
+    review: Reviewer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    review.play(HIDDEN)
+    review.commit()
+    run(unlabelled(HIDDEN, keep=2, seed=0), review.run_dir, review, cycles=2)
+    first, second, _ = review.refresh().requests
+    page = Page(review, monkeypatch)
+    told, _ = page.say(type="events", events=[event(first, "skip", id="1")])
+    assert [one["id"] for one in told["events"]] == ["1"]
+    other = Reviewer(review._pool, run_dir=review.run_dir)
+    other.take([event(first, "look", id="2")])
+    assert [one["id"] for one in page.say(type="hello")[0]["events"]] == ["1", "2"]
+    told, _ = page.say(type="events", events=[event(second, "skip", id="3")])
+    assert [one["id"] for one in told["events"]] == ["3"]
 
 
 def test_a_page_without_a_run_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

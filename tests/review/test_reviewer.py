@@ -135,6 +135,7 @@ def test_answers_of_others_count_as_reviewed(review: Reviewer) -> None:
     review.take([event(one, "skip") for one in list(review.batch.requests)[1:]])
     assert review.commit() == 2
     assert not waiting(review.run_dir)
+    assert set(review.handed_in) == set(review.batch.requests)
 
 
 def test_what_is_predicted_is_shown_to_start_from(review: Reviewer) -> None:
@@ -266,6 +267,8 @@ def test_those_who_label_elsewhere_answer_by_file(
 
 def test_a_figure_stands_beside_the_page(review: Reviewer) -> None:
     assert draw.png(review.figure()).startswith(b"\x89PNG")
+    with pytest.raises(ValueError, match="request 'x' is not under review"):
+        review.figure("x")
 
 
 def test_an_image_that_cannot_be_loaded_is_named(pool: Pool, review: Reviewer) -> None:
@@ -278,3 +281,14 @@ def test_an_image_that_cannot_be_loaded_is_named(pool: Pool, review: Reviewer) -
         Reviewer(broken, run_dir=review.run_dir).open(first(review))
     with pytest.raises(ValueError, match="request 'x' is not under review"):
         review.open("x")
+
+
+def test_nothing_waits(tmp_path: Path) -> None:
+    pool = unlabelled(HIDDEN, keep=2, seed=0)
+    review = Reviewer(pool, run_dir=tmp_path / "run")
+    run(pool, review.run_dir, Simulated(HIDDEN))
+    assert repr(review) == "Reviewer(0 requests, 0 reviewed, cycle 2)"
+    assert (review.play(HIDDEN), review.commit(), review.handed_in) == (0, 0, [])
+    assert (waiting(review.run_dir), len(review.reviewed())) == ([], 0)
+    with pytest.raises(ValueError, match="the pool has no image"):
+        review.write_coco(tmp_path / "none.json", images=tmp_path)

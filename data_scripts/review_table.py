@@ -222,9 +222,9 @@ def browser_killed(one: Round, browser: Any) -> dict[str, int]:
 
 
 def both_killed(one: Round, browser: Any) -> dict[str, int]:
-    """The browser is killed 8 s after the last key, and the busy kernel restarted."""
+    """The browser is killed 1 s after the last key, and the busy kernel restarted."""
     one.freed = "restart"
-    return _without_browser(one, browser, 8)
+    return _without_browser(one, browser, 1)
 
 
 def _without_browser(one: Round, browser: Any, seconds: float) -> dict[str, int]:

@@ -375,22 +375,60 @@ function attempt(act, otherwise = null) {
   }
 }
 
-/** Return where unsaved events of a session are kept: one item each, so tabs cannot clash. */
-export function keeper(storage, session) {
+/**
+ * Return where unsaved events of a session are kept: one item each, so tabs cannot clash.
+ *
+ * What is put in `storage` is there at once for a page that is loaded again, but may be on the disk
+ * minutes later; what is put in `vault` is on the disk soon, should the browser be killed.
+ */
+export function keeper(storage, session, vault = NOWHERE) {
   const prefix = `almining:${session}:`;
   const read = (name) => attempt(() => JSON.parse(storage.getItem(name)), null);
   const names = () => Array.from({ length: storage.length }, (_, i) => storage.key(i));
   return {
-    put: (event) =>
-      attempt(() => (storage.setItem(prefix + event.id, JSON.stringify(event)), true), false),
-    drop: (id) => attempt(() => storage.removeItem(prefix + id)),
-    /** Return what is kept, in the order it was done. */
+    put(event) {
+      vault.put(event);
+      return attempt(() => (storage.setItem(prefix + event.id, JSON.stringify(event)), true), false);
+    },
+    drop(id) {
+      vault.drop(id);
+      attempt(() => storage.removeItem(prefix + id));
+    },
+    /** Return what is in the storage, in the order it was done. */
     all() {
       const mine = attempt(names, []).filter((name) => name.startsWith(prefix));
       const found = mine.map((name) => [name.slice(prefix.length), read(name)]);
-      const events = found.filter(([id, event]) => event?.id === id).map(([, event]) => event);
-      return events.sort((a, b) => (a.at < b.at ? -1 : Number(a.at > b.at)));
+      return inOrder(found.filter(([id, event]) => event?.id === id).map(([, event]) => event));
     },
+    /** Return, later, what is in the vault, in the order it was done. */
+    rest: async () => inOrder(await vault.all()),
+  };
+}
+
+const NOWHERE = { put() {}, drop() {}, all: async () => [] };
+const inOrder = (events) => events.sort((a, b) => (a.at < b.at ? -1 : Number(a.at > b.at)));
+
+/** Return a vault in IndexedDB; where that is refused, it keeps nothing. */
+function vaultOf(session) {
+  const opened = new Promise((done, fail) => {
+    const asked = indexedDB.open("almining", 1);
+    asked.onupgradeneeded = () => asked.result.createObjectStore("unsaved");
+    asked.onsuccess = () => done(asked.result);
+    asked.onerror = () => fail(asked.error);
+  });
+  const run = async (mode, call) => {
+    const transaction = (await opened).transaction("unsaved", mode, { durability: "strict" });
+    const asked = call(transaction.objectStore("unsaved"));
+    return new Promise((done, fail) => {
+      transaction.oncomplete = () => done(asked.result);
+      transaction.onabort = () => fail(transaction.error);
+    });
+  };
+  const mine = () => IDBKeyRange.bound([session], [session, []]);
+  return {
+    put: (event) => run("readwrite", (kept) => kept.put(event, [session, event.id])).catch(() => {}),
+    drop: (id) => run("readwrite", (kept) => kept.delete([session, id])).catch(() => {}),
+    all: () => run("readonly", (kept) => kept.getAll(mine())).catch(() => []),
   };
 }
 
@@ -428,12 +466,21 @@ export class Post {
   /** Take in the kernel's log and what the browser kept; send what the kernel does not have. */
   open(events) {
     this.join(events);
-    for (const event of this.kept.all()) {
-      if (this.log.has(event.id)) this.kept.drop(event.id);
-      else if (!this.refused.has(event.id)) this.pending.set(event.id, event);
-      this.stamp = Math.max(this.stamp, Date.parse(event.at) || 0);
-    }
+    this.recover(this.kept.all());
     if (this.pending.size) this.deliver([...this.pending.values()]);
+  }
+
+  /** Take in events that were kept; return those that nobody knew of. */
+  recover(events) {
+    const known = [this.log, this.refused, this.pending];
+    const lost = events.filter(({ id }) => !known.some((some) => some.has(id)));
+    for (const { id } of events) if (this.log.has(id)) this.kept.drop(id);
+    for (const event of events) this.stamp = Math.max(this.stamp, Date.parse(event.at) || 0);
+    for (const event of inOrder([...this.pending.values(), ...lost])) {
+      this.pending.delete(event.id);
+      this.pending.set(event.id, event);
+    }
+    return lost;
   }
 
   join(events) {
@@ -788,6 +835,7 @@ class Page {
   changed = new Set(); // since they were handed in
   images = new Map(); // by request: {bitmap, size, why, strip}; the one shown longest ago first
   wanted = new Map(); // by request: when it was asked for
+  searched = false; // whether all that the browser kept was found
   alerts = new Map(); // text -> what dismissing it does
   current = null;
   selected = null;
@@ -976,8 +1024,12 @@ class Page {
   open(batch) {
     if (this.batch?.session !== batch.session) {
       this.forget([...this.images.keys()]);
-      const kept = keeper(browser("localStorage"), batch.session);
-      this.post = new Post((message) => this.send(message), kept, () => this.now());
+      const vault = attempt(() => vaultOf(batch.session), NOWHERE);
+      const kept = keeper(browser("localStorage"), batch.session, vault);
+      this.searched = false;
+      const post = new Post((message) => this.send(message), kept, () => this.now());
+      this.post = post;
+      kept.rest().then(this.guard((events) => this.post === post && this.found(events)));
       Object.assign(this, { current: null, selected: null, drag: null, draft: null });
     }
     this.batch = batch;
@@ -994,6 +1046,14 @@ class Page {
   hand(ids) {
     this.committed = new Set(ids);
     for (const id of ids) this.changed.delete(id);
+  }
+
+  /** Send what was found in the vault alone: the browser was killed. */
+  found(events) {
+    const lost = this.post.recover(events);
+    this.searched = true;
+    if (lost.length) this.post.deliver(lost);
+    this.update();
   }
 
   /** Keep an image that was asked for; another page's are left. */
@@ -1521,7 +1581,7 @@ class Page {
     const count = item.boxes.filter(({ status }) => status !== "rejected").length;
     Object.assign(root.dataset, {
       request: this.current ?? "", kind: request?.kind ?? "", status: item.status, boxes: count,
-      unsaved: this.post?.unsaved ?? "", undo: this.state.undo ? "yes" : "no",
+      unsaved: this.searched ? this.post.unsaved : "", undo: this.state.undo ? "yes" : "no",
     });
     const over = this.batch && this.batch.requests.every(({ id }) => this.committed.has(id));
     const note = this.changed.has(this.current) ? CHANGED : this.batch ? "" : "waiting for the kernel…";
@@ -1546,7 +1606,7 @@ class Page {
     const [open, finished, skipped] = ["open", "finished", "skipped"].map((one) => this.those(one).length);
     write(part.position, `${at} of ${requests.length}`);
     write(part.counts, `${finished} finished, ${skipped} skipped, ${open} left`);
-    write(part.unsaved, this.post ? `${this.post.unsaved} unsaved` : "");
+    write(part.unsaved, this.searched ? `${this.post.unsaved} unsaved` : "");
     const status = (id) => (this.committed.has(id) ? "handed in" : this.item(id).status);
     const wanted = (id) => id === this.current || ["all", this.item(id).status].includes(part.filter.value);
     const shown = requests.map((one, i) => ({ ...one, place: i + 1 })).filter(({ id }) => wanted(id));

@@ -333,6 +333,33 @@ test("a page that was loaded again sends what the kernel does not have", () => {
   assert.equal(storage.items.size, 2);
 });
 
+test("what only the vault kept is sent, once and in order", async () => {
+  const kept = new Map();
+  const vault = {
+    put: (event) => kept.set(event.id, event),
+    drop: (id) => kept.delete(id),
+    all: async () => [...kept.values()].reverse(),
+  };
+  const storage = fakeStorage();
+  const before = new page.Post(() => {}, page.keeper(storage, "s", vault), () => 0);
+  before.open([]);
+  const make = (id, at) => ({ id, request: "q", do: "skip", seconds: 1, at });
+  before.write(["1", "2", "3", "4"].map((at) => make(`e${at}`, at)));
+  storage.items.delete("almining:s:e2"); // what a killed browser had not written
+  storage.items.delete("almining:s:e4");
+  const sent = [];
+  const keeper = page.keeper(storage, "s", vault);
+  const post = new page.Post(({ events }) => sent.push(events.map(({ id }) => id)), keeper, () => 0);
+  post.open([make("e1", "1")]);
+  assert.deepEqual([sent, kept.size], [[["e3"]], 3]);
+  const lost = post.recover(await keeper.rest());
+  assert.deepEqual(lost.map(({ id }) => id), ["e2", "e4"]);
+  assert.deepEqual([...post.pending.keys()], ["e2", "e3", "e4"]);
+  assert.deepEqual(post.recover(await keeper.rest()), []);
+  post.saved({ ids: ["e2", "e3", "e4"], events: [], refused: [] });
+  assert.equal(kept.size, 0);
+});
+
 test("what is refused is not shown as done, and stays until it is dismissed", () => {
   const { post, storage, write } = fakePost();
   write("a");

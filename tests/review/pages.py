@@ -56,7 +56,7 @@ class Review:
 
     def shown(self) -> Review:
         """Wait for an image, and take the focus."""
-        self.root.wait_for()
+        self.root.locator(".ar-main").wait_for()
         self.root.locator(".ar-waiting").wait_for(state="hidden")
         self.root.focus()
         return self

@@ -48,9 +48,7 @@ def deaf(lab: Lab) -> Iterator[None]:
 def start(context: Any, lab: Lab, name: str, **options: Any) -> Review:
     write(lab, name, **options)
     page = open_notebook(context, lab, f"{name}.ipynb")
-    review = Review(page, lab.folder / name).show()
-    review.root.locator(".ar-main").wait_for()  # the batch has come; now the image
-    return review.shown()
+    return Review(page, lab.folder / name).show()
 
 
 def test_a_box_is_drawn_edited_and_undone(context: Any, lab: Lab) -> None:

@@ -61,6 +61,7 @@ def serving(root: Path) -> Iterator[Lab]:
         try:
             lab = Lab(f"http://127.0.0.1:{port}", folder)
             _wait_for(f"{lab.address}/api/status", server, log)
+            lab.set("notification", fetchNews="false", checkForUpdates=False)
             yield lab
         finally:
             server.terminate()  # ends its kernels too

@@ -32,6 +32,7 @@ from almining.review.store import Batch
 from almining.review.views import as_detections, predicted, shown, start
 
 SHOWN = 5  # requests that a message names
+NO_WIDGETS = "the page of a review needs anywidget; install it: pip install 'almining[lab]'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +109,16 @@ class Reviewer:
 
     @property
     def widget(self) -> Any:
-        """The page, an anywidget; the same one each time."""
-        if self._widget is None:
-            from almining.review.widget import ReviewWidget
+        """The page, an anywidget; the same one each time.
 
+        Raises:
+            ImportError: when anywidget is not there.
+        """
+        if self._widget is None:
+            try:
+                from almining.review.widget import ReviewWidget
+            except ImportError as error:
+                raise ImportError(NO_WIDGETS, name="anywidget") from error
             self._widget = ReviewWidget(self)
         return self._widget
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from almining.review import Reviewer
 from almining.review.events import event
 from tests.fakes import FlatDetector
 from tests.review.test_reviewer import HIDDEN, run
+
+pytest.importorskip("anywidget")
 
 
 class Page:
@@ -180,6 +183,14 @@ def test_a_page_without_a_run_says_so(tmp_path: Path, monkeypatch: pytest.Monkey
     (batch,) = page.say(type="hello")
     assert (batch["type"], batch["requests"]) == ("batch", [])
     assert "holds no run" in batch["text"]
+
+
+def test_without_anywidget_it_says_what_to_install(
+    review: Reviewer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "almining.review.widget", None)
+    with pytest.raises(ImportError, match=r"pip install 'almining\[lab\]'"):
+        _ = review.widget
 
 
 def test_it_shows_itself_the_same_each_time(review: Reviewer) -> None:

@@ -55,8 +55,7 @@ class Target:
             Default: all NaN.
         tags: the classes known to be present, or None when that is not known.
         absent: the classes known to be absent; None beside `tags` means every untagged one.
-        negatives: (k, 4) boxes of which a person said that they hold no object, or none as a whole.
-            Default: none.
+        negatives: (k, 4) boxes that a person said hold no object, or none whole. Default: none.
         complete: does an absent box mean background?
 
     Raises:

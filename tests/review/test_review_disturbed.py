@@ -61,6 +61,7 @@ def in_use(run_dir: Path) -> bool:
 
 
 def test_threads_neither_lose_nor_double(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("anywidget")
     review = begin(tmp_path / "run")
     names = list(review.batch.requests)
     said: list[dict[str, Any]] = []

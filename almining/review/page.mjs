@@ -1399,7 +1399,6 @@ class Page {
     if (!id) return this.say(`There is nothing to ${what}.`);
     const event = this.post.find(id);
     const request = this.batch.requests.find((one) => one.id === event.request);
-    if (!request) return this.say("That was in another batch.");
     const label = event.label ?? this.item(request.id).boxes.find(({ key }) => key === event.key)?.label;
     this.go(request.id);
     if (!this.act([{ do: what, of: id }])) return null;
@@ -1574,7 +1573,8 @@ class Page {
   /** Show the state of things; only what changed is touched. */
   update() {
     const held = this.focused();
-    this.state = fold(this.post?.events ?? []);
+    const asked = new Set(this.batch?.requests.map(({ id }) => id)); // not of cycles that are over
+    this.state = fold((this.post?.events ?? []).filter((event) => asked.has(event.request)));
     if (!this.box && !this.drag) this.selected = null;
     const { request, root, part } = this;
     const item = this.item();

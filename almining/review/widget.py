@@ -100,6 +100,9 @@ class ReviewWidget(anywidget.AnyWidget):
         self.send({"type": "saved", "ids": saved.ids, "refused": refused, "events": []})
 
     def _open(self, request_id: str) -> None:
+        if request_id not in self._reviewer.refresh().requests:
+            self.show()  # a page that does not know yet that the cycle is over
+            return
         page, pictures = self._reviewer.open(request_id)
         self.tell()
         self.send({"type": "image", **page}, pictures)

@@ -112,10 +112,14 @@ def test_a_run_directory_in_use_is_said_and_not_an_error(
     assert review.state.items == {}
 
 
+def test_a_page_that_asks_for_what_is_over_is_told_what_is_asked_now(page: Page) -> None:
+    (batch,) = page.say(type="want", request="000/over")
+    assert (batch["type"], len(batch["requests"])) == ("batch", 3)
+
+
 @pytest.mark.parametrize(
     ("said", "text"),
     [
-        ({"type": "want", "request": "other"}, "request 'other' is not under review"),
         ({"type": "commit", "partial": False}, "3 of 3 requests are not reviewed"),
         ({"type": "dance"}, "the page says {'type': 'dance'}; reload it"),
         ({"type": "events", "events": 3}, "the page says {'type': 'events', 'events': 3}"),

@@ -218,24 +218,24 @@ def reloaded(one: Round, browser: Any) -> dict[str, int]:
 def browser_killed(one: Round, browser: Any) -> dict[str, int]:
     """The browser is killed 1 s after the last key, the busy kernel interrupted."""
     one.freed = "interrupt"
-    return _without_browser(one, browser, 1)
+    return _without_browser(one, browser)
 
 
 def both_killed(one: Round, browser: Any) -> dict[str, int]:
     """The browser is killed 1 s after the last key, and the busy kernel restarted."""
     one.freed = "restart"
-    return _without_browser(one, browser, 1)
+    return _without_browser(one, browser)
 
 
-def _without_browser(one: Round, browser: Any, seconds: float) -> dict[str, int]:
-    """Kill the browser some seconds after the last key; another one goes on."""
+def _without_browser(one: Round, browser: Any) -> dict[str, int]:
+    """Kill the browser a second after the last key; another one goes on."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         options: dict[str, Any] = {"executable_path": str(CHROMIUM)}
         options["args"] = ["--no-sandbox", "--disable-dev-shm-usage"]
         launch = browser.browser_type.launch_persistent_context
         review = one.opened(one.watched(launch(profile, **options))).busy()
         one.press(review)
-        time.sleep(seconds)
+        time.sleep(1)
         one.happens(review)
         _kill(profile)
         time.sleep(1)

@@ -98,9 +98,8 @@ def opened(run_dir: str | Path) -> Ledger:
 
 def _waiting(ledger: Ledger) -> list[dict[str, Any]]:
     """Return the requests of the cycle that is not closed yet to which there is no answer."""
-    closed = max((row["cycle"] for row in ledger.cycles()), default=0)
-    answered = {row["request_id"] for row in ledger.answers(closed + 1)}
-    return [row for row in ledger.requests(closed + 1) if row["id"] not in answered]
+    answered = {row["request_id"] for row in ledger.answered(ledger.open_cycle)}
+    return [row for row in ledger.requests(ledger.open_cycle) if row["id"] not in answered]
 
 
 def check_classes(answer: Answer, classes: Sequence[str]) -> None:

@@ -100,10 +100,12 @@ class ReviewWidget(anywidget.AnyWidget):
         self.send({"type": "saved", "ids": saved.ids, "refused": refused, "events": []})
 
     def _open(self, request_id: str) -> None:
-        if request_id not in self._reviewer.refresh().requests:
+        reviewer = self._reviewer
+        known = request_id in reviewer.batch.requests or request_id in reviewer.refresh().requests
+        if not known:
             self.show()  # a page that does not know yet that the cycle is over
             return
-        page, pictures = self._reviewer.open(request_id)
+        page, pictures = reviewer.open(request_id)
         self.tell()
         self.send({"type": "image", **page}, pictures)
 
